@@ -1,0 +1,1 @@
+"""The runnable jobs and the command line."""
