@@ -1,0 +1,281 @@
+"""The command line: `neardup dedup | hash | join | config`."""
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs import dedup as jobs
+from jobs.progress import Style, style_for
+from pipeline import __version__, config, storage
+from pipeline.errors import NeardupError, UsageError
+from pipeline.run import cluster_from_file
+
+app = typer.Typer(
+    help="Find near-duplicate images in corpora from a folder to a data lake.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXIT_FAILED, EXIT_USAGE, EXIT_ITEM_ERRORS, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+Inputs = Annotated[list[str] | None, typer.Argument(metavar="INPUT…", help="Folders, globs or media files.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="OUT", help="Folder or url of the tables.")]
+Hashers = Annotated[
+    list[str] | None,
+    typer.Option("--hasher", metavar="SPEC[@T]", help="A hasher, its parameters, its threshold; repeat for several."),
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", metavar="T", help="Match below this distance; with a single hasher.")
+]
+RadiusBits = Annotated[
+    int | None, typer.Option("--radius-bits", metavar="N", help="Match at N differing bits or fewer, instead.")
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="C", help="none, local, tcp://HOST:PORT or FILE.yaml.  [default: local]"),
+]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", metavar="FILE.yaml", help="Settings; a flag beats the file.")
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of `neardup config`.")]
+Alpha = Annotated[
+    str | None, typer.Option("--alpha", metavar="white|drop", help="Transparent pixels: on white, or as stored.")
+]
+MaxPixels = Annotated[int | None, typer.Option("--max-pixels", metavar="N", help="Do not decode larger images.")]
+MaxBytes = Annotated[str | None, typer.Option("--max-bytes", metavar="N", help="Do not read larger files.")]
+Deadline = Annotated[float | None, typer.Option("--deadline", metavar="S", help="Seconds that one item may take.")]
+MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", metavar="N", help="Memory that one item may take.")]
+NoChild = Annotated[bool, typer.Option("--no-child", help="Decode in the worker itself: for debugging, unprotected.")]
+MaxErrorRate = Annotated[
+    float | None,
+    typer.Option("--max-error-rate", metavar="R", help="Exit with 3 when more items than this share fail."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the run summary as JSON.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def main() -> None:
+    """Run the command line; the console script `neardup`."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if show:
+        print(f"neardup {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup dedup photos -o out
+
+neardup dedup photos more-photos -o out --hasher pdq --hasher dhash:hash_size=16@0.05
+
+neardup dedup photos -o out --threshold 0.1 --cluster none
+
+neardup dedup --config configs/dedup.yaml --set slices.items=200"""
+)
+def dedup(
+    inputs: Inputs = None,
+    output: Output = None,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    alpha: Alpha = None,
+    max_pixels: MaxPixels = None,
+    max_bytes: MaxBytes = None,
+    deadline: Deadline = None,
+    memory_limit: MemoryLimit = None,
+    no_child: NoChild = False,
+    max_error_rate: MaxErrorRate = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Find near duplicates: list, hash, join and group the media of the inputs."""
+    flags = {
+        "inputs": inputs,
+        "output": output,
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "cluster": cluster,
+        "decode.alpha": alpha,
+        "decode.max_pixels": max_pixels,
+        "decode.max_bytes": max_bytes,
+        "child.deadline_s": deadline,
+        "child.memory_limit": memory_limit,
+        "child.enabled": False if no_child else None,
+        "max_error_rate": max_error_rate,
+    }
+    _run(config.DedupJob, jobs.run_dedup, flags, threshold, config_file, sets, as_json, debug)
+
+
+@app.command(
+    name="hash",
+    epilog="""[bold]Examples[/]
+
+neardup hash photos -o out
+
+neardup hash photos -o out --hasher pdq --hasher phash:hash_size=16""",
+)
+def hash_(
+    inputs: Inputs = None,
+    output: Output = None,
+    hasher: Hashers = None,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    alpha: Alpha = None,
+    max_pixels: MaxPixels = None,
+    max_bytes: MaxBytes = None,
+    deadline: Deadline = None,
+    memory_limit: MemoryLimit = None,
+    no_child: NoChild = False,
+    max_error_rate: MaxErrorRate = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Hash the media of the inputs; join them later with `neardup join`."""
+    flags = {
+        "inputs": inputs,
+        "output": output,
+        "hashers": hasher,
+        "cluster": cluster,
+        "decode.alpha": alpha,
+        "decode.max_pixels": max_pixels,
+        "decode.max_bytes": max_bytes,
+        "child.deadline_s": deadline,
+        "child.memory_limit": memory_limit,
+        "child.enabled": False if no_child else None,
+        "max_error_rate": max_error_rate,
+    }
+    _run(config.HashJob, jobs.run_hash, flags, None, config_file, sets, as_json, debug)
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup join out --hasher phash:hash_size=16@0.15
+
+neardup join out --hasher pdq --radius-bits 31"""
+)
+def join(
+    output: Annotated[str | None, typer.Argument(metavar="OUT", help="An output that has hashes.")] = None,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Join the hashes that an output already has: pairs and groups, at another threshold."""
+    flags = {"output": output, "hashers": hasher, "radius_bits": radius_bits, "cluster": cluster}
+    _run(config.JoinJob, jobs.run_join, flags, threshold, config_file, sets, as_json, debug)
+
+
+@app.command(name="config")
+def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash or join.")]) -> None:
+    """Print every setting of a job as YAML, with its default and its meaning."""
+    if job not in config.JOBS:
+        _fail(UsageError(f"unknown job {job!r}; known are {', '.join(config.JOBS)}"), EXIT_USAGE)
+    print(config.dump(config.JOBS[job]), end="")
+
+
+def _run(
+    kind: type[config.J],
+    run: Callable[[config.J, Style], dict[str, Any]],
+    flags: dict[str, Any],
+    threshold: float | None,
+    config_file: str | None,
+    sets: list[str] | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a run as Ctrl-C does
+    try:
+        job = config.load(kind, config_file, tuple(sets or ()), flags)
+        job = _with_threshold(job, threshold)
+        if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
+            job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
+        summary = run(job, style_for(as_json))
+    except NeardupError as error:
+        if debug:
+            traceback.print_exc()
+        _fail(error, EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("interrupted; what is finished stays, the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        _show(summary)
+    failed = sum(summary["failed"].values())
+    rate = getattr(job, "max_error_rate", None)
+    if rate is not None and failed > rate * summary["listed"]:
+        print(f"{failed:,} of {summary['listed']:,} items failed: more than --max-error-rate {rate:g}", file=sys.stderr)
+        raise typer.Exit(EXIT_ITEM_ERRORS)
+
+
+def _with_threshold(job: config.J, threshold: float | None) -> config.J:
+    if threshold is None:
+        return job
+    if len(job.hashers) > 1:
+        raise UsageError("--threshold goes with a single hasher; with several, give each SPEC@THRESHOLD")
+    spec = job.hashers[0].partition("@")[0]
+    return job.model_copy(update={"hashers": (f"{spec}@{threshold:g}",)})
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"neardup: {' '.join(str(error).split())}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    failed = ", ".join(f"{count:,} {name}" for name, count in summary["failed"].items())
+    if summary["job"] != "join":
+        table.add_row("listed", f"{summary['listed']:,}")
+        table.add_row("decoded", f"{summary['decoded']:,}")
+        table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
+    for spec, count in summary.get("pairs", {}).items():
+        table.add_row("pairs", f"{count:,} by {spec}")
+    if "groups" in summary:
+        table.add_row("groups", f"{summary['groups']:,} of {summary['grouped_items']:,} items")
+        table.add_row("duplicates", f"{summary['duplicate_bytes']:,} bytes could be saved")
+    table.add_row("seconds", f"{summary['seconds']:.1f}")
+    console.print(table)
+    if not summary["written"]:
+        console.print("nothing to do: no media found, nothing written")
+        return
+    where = storage.local_path(summary["output"]) or summary["output"]
+    console.print(f"tables in {where}", soft_wrap=True, highlight=False)
+    if summary.get("groups"):
+        for line in _how_to_look(str(where)):
+            console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _how_to_look(where: str) -> list[str]:
+    query = f"SELECT kept_uri, uri, reason FROM '{where}/groups/*.parquet' WHERE NOT keep ORDER BY kept_uri"
+    return [
+        f'python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"',
+        f"python -c \"import pandas; print(pandas.read_parquet('{where}/pairs').sort_values('distance'))\"",
+    ]

@@ -1,0 +1,242 @@
+"""The jobs `hash`, `join` and `dedup`: stages in order, on workers, under a claim, with a summary at the end."""
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from jobs.progress import Style, stage
+from pipeline import storage
+from pipeline.child import Limits
+from pipeline.config import DedupJob, HashJob, Job, JoinJob
+from pipeline.errors import RunError, UsageError
+from pipeline.hashers import parse, recommended_threshold
+from pipeline.joins import radius_from_threshold
+from pipeline.media import DecodePolicy
+from pipeline.run import Workers, claimed, workers
+from pipeline.stages import grouping, hashing, joining, live
+from pipeline.stages.listing import list_inputs, total_bytes
+
+_LIBRARIES = ("neardup", "dask", "distributed", "numpy", "numba", "opencv-python-headless", "pillow", "pyarrow")
+
+
+class Wanted(NamedTuple):
+    """One hasher of a job; the radius is None where nothing is joined."""
+
+    maker: live.Maker
+    radius_bits: int | None
+
+
+Summary = dict[str, Any]
+
+
+def run_hash(job: HashJob, style: Style) -> Summary:
+    """MEDIA and HASHES of the inputs."""
+    wanted = [Wanted(live.maker(parse(text.partition("@")[0])), None) for text in job.hashers]
+    return _run_over_inputs(job, wanted, style)
+
+
+def run_dedup(job: DedupJob, style: Style) -> Summary:
+    """MEDIA, HASHES, PAIRS and GROUPS of the inputs."""
+    return _run_over_inputs(job, wanted_to_join(job), style)
+
+
+def run_join(job: JoinJob, style: Style) -> Summary:
+    """PAIRS and GROUPS of the hashes that the output has."""
+    wanted = wanted_to_join(job)
+    root = storage.absolute(job.output)
+    if not storage.read_manifest(root):
+        raise UsageError(f"{job.output!r} is not an output of neardup; make one with: neardup hash INPUT --output …")
+    with _summary(job, root) as summary, claimed(root) as check, workers(job.cluster) as pool:
+        _join_stages(root, wanted, job, pool, summary, style, check)
+    return summary
+
+
+def wanted_to_join(job: JoinJob) -> list[Wanted]:
+    """The hashers of a job with the radius of each. Raises UsageError for what cannot be joined."""
+    if job.radius_bits is not None and len(job.hashers) > 1:
+        raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
+    wanted = []
+    for text in job.hashers:
+        spec, _, threshold = text.partition("@")
+        maker = live.maker(parse(spec))
+        bits = joining.joined_bits(maker)
+        if job.radius_bits is not None:
+            wanted.append(Wanted(maker, min(job.radius_bits, bits)))
+            continue
+        wanted.append(Wanted(maker, radius_from_threshold(_threshold(maker, text, threshold), bits)))
+    return wanted
+
+
+def _threshold(maker: live.Maker, text: str, given: str) -> float:
+    if given:
+        try:
+            return float(given)
+        except ValueError as error:
+            raise UsageError(f"{text!r}: the threshold {given!r} is not a number; write SPEC@0.2") from error
+    recommended = recommended_threshold(maker.hasher)
+    if recommended is None:
+        raise UsageError(f"{maker.spec} has no recommended threshold; give one: --hasher {maker.spec}@0.1")
+    return recommended
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+
+def _run_over_inputs(job: HashJob, wanted: Sequence[Wanted], style: Style) -> Summary:
+    if len({one.maker.folder for one in wanted}) < len(wanted):
+        raise UsageError("a hasher is given twice; give each once")
+    root = _checked_output(job)
+    manifest = storage.read_manifest(root)
+    begun = time.perf_counter()
+    listing = list_inputs(job.inputs)
+    with _summary(job, root, write=bool(len(listing) or manifest)) as summary:
+        summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
+        summary["listed"] = len(listing)
+        if not summary["written"]:
+            return summary
+        with claimed(root) as check, workers(job.cluster) as pool:
+            _hash_stage(root, listing, [one.maker for one in wanted], job, pool, summary, style, check)
+            if isinstance(job, DedupJob):
+                _join_stages(root, wanted, job, pool, summary, style, check)
+    return summary
+
+
+def _checked_output(job: HashJob) -> str:
+    root = storage.absolute(job.output)
+    for given in job.inputs:
+        where = storage.absolute(given)
+        if storage.is_inside(root, where) or storage.is_inside(where, root):
+            raise UsageError(f"output {job.output!r} and input {given!r} lie inside each other; give a separate output")
+    return root
+
+
+def _hash_stage(
+    root: str,
+    listing: pa.Table,
+    makers: Sequence[live.Maker],
+    job: HashJob,
+    pool: Workers,
+    summary: Summary,
+    style: Style,
+    check: Any,
+) -> None:
+    begun = time.perf_counter()
+    options = _options(job)
+    usable = live.usable_parts(root, makers, options.policy)
+    needed = live.needs(root, listing, usable, makers)
+    most = max(1, min(job.slices.items, -(-len(listing) // (4 * pool.count))))
+    slices = live.cut(listing, needed, most, job.slices.bytes)
+    tasks = hashing.prepare(root, listing, slices, makers, options)
+    done: Counter[str] = Counter()
+    written: dict[str, tuple[str, ...]] = {}
+    with stage(style, "hash", sum(len(one.rows) for one in slices), "items") as advance:
+        try:
+            for receipt in pool.mapper(hashing.hash_slice, tasks):
+                written[receipt.part] = receipt.folders
+                done.update(
+                    items=receipt.items,
+                    bytes_read=receipt.bytes_read,
+                    bytes_written=receipt.bytes_written,
+                    children_replaced=receipt.children_replaced,
+                )
+                advance(receipt.items, receipt.bytes_read, sum(receipt.failed.values()))
+        finally:
+            hashing.close_worker()
+    check()
+    kept = live.settle(root, listing, usable, makers, written)
+    live.commit(root, kept.manifest, "slices-")
+    counts = live.count(root, kept.manifest, makers)
+    summary["stages"]["hash"] = {"seconds": _since(begun), "slices": len(slices), **done}
+    summary.update(decoded=counts.decoded, failed=counts.failed, removed=kept.removed, hashers=counts.hashers)
+    _nothing_vanished(len(listing), counts)
+
+
+def _options(job: HashJob) -> hashing.HashingOptions:
+    return hashing.HashingOptions(
+        policy=DecodePolicy(alpha=job.decode.alpha, max_pixels=job.decode.max_pixels),
+        limits=Limits(job.child.deadline_s, job.child.memory_limit),
+        max_bytes=job.decode.max_bytes,
+        read_budget_bytes=job.slices.read_budget,
+        in_child=job.child.enabled,
+    )
+
+
+def _nothing_vanished(listed: int, counts: live.Counts) -> None:
+    if listed != counts.decoded + sum(counts.failed.values()):
+        raise RunError(f"bug: {listed} items listed, but {counts.decoded} decoded and {counts.failed} failed")
+    for spec, one in counts.hashers.items():
+        if counts.decoded != one["with_hash"] + one["without_hash"]:
+            raise RunError(f"bug: {counts.decoded} items decoded, but {spec} has {one}")
+
+
+def _join_stages(
+    root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
+) -> None:
+    summary["pairs"] = {}
+    for maker, radius_bits in wanted:
+        assert radius_bits is not None
+        begun = time.perf_counter()
+        prepared = joining.prepare(root, maker, radius_bits, job.block_rows)
+        done: Counter[str] = Counter()
+        with stage(style, "join", len(prepared.tasks), "tiles") as advance:
+            for tile in pool.mapper(joining.join_tile, prepared.tasks):
+                done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
+                advance(1, 0, 0)
+        found = joining.write_pairs(root, maker, prepared, radius_bits)
+        check()
+        manifest = storage.read_manifest(root)
+        live.commit(root, joining.with_pairs(root, manifest, maker, found), "join-")
+        summary["pairs"][maker.spec] = found.pair_rows
+        summary["stages"][f"join {maker.spec}"] = {
+            "seconds": _since(begun),
+            "radius_bits": radius_bits,
+            "hashes": len(prepared.items),
+            "distinct_hashes": len(prepared.starts) - 1,
+            "left_out": prepared.left_out,
+            "pairs": found.pair_rows,
+            "hubs": found.hub_rows,
+            **done,
+        }
+    begun = time.perf_counter()
+    grouped = grouping.write_groups(root)
+    check()
+    live.commit(root, {**storage.read_manifest(root), "groups": grouped.names}, "")
+    summary["stages"]["group"] = {"seconds": _since(begun)}
+    summary.update(groups=grouped.groups, grouped_items=grouped.items, duplicate_bytes=grouped.duplicate_bytes)
+
+
+# --- summary ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _summary(job: Job, root: str, write: bool = True) -> Iterator[Summary]:
+    """The facts of a run; written as run.json when the run ended well."""
+    summary: Summary = {
+        "job": next(name for name in type(job).__name__.lower().split("job") if name),
+        "output": root,
+        "written": write,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": job.model_dump(mode="json"),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        "listed": 0,
+        "decoded": 0,
+        "failed": {},
+        "stages": {},
+    }
+    begun = time.perf_counter()
+    yield summary
+    summary["seconds"] = _since(begun)
+    if write:
+        storage.write(root, "run.json", json.dumps(summary, indent=1).encode())
+
+
+def _since(begun: float) -> float:
+    return round(time.perf_counter() - begun, 3)

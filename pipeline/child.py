@@ -1,0 +1,411 @@
+"""Decode and hash in a process that can be killed.
+
+`Child.work` feeds the bytes of items to a child process and yields one `Answer` per item, in order. The
+child reports each stage before it enters it, so whoever crashes, hangs or runs out of memory is known by
+name: while decoding, the item failed; in a hasher, that item has no hash of that hasher. Either costs the
+child, never the caller, and the rest of the item's hashers are tried again in the next child.
+
+    caller → child   u32 length, msgpack [skipped hashers]; u64 length, the item's bytes
+    child → caller   u32 length, msgpack: a stage number (0 decoding, k hasher k-1) or an answer
+"""
+
+import contextlib
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+from pipeline.errors import ErrorClass, MediaError, RunError
+from pipeline.media import DecodePolicy
+
+_FRAME = struct.Struct("<I")
+_BODY = struct.Struct("<Q")
+_PIPE_BYTES = 1 << 20
+_AHEAD_BYTES = 32 << 20  # sent before the answer is awaited, so that the child never waits for its caller
+_AHEAD_ITEMS = 32
+_START_S = 120.0
+_DECODING = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one item may cost before its child is killed."""
+
+    deadline_s: float = 60.0
+    memory_bytes: int = 2 << 30  # address space beyond what the idle child has
+
+
+class HashRow(NamedTuple):
+    """One hash of an item; `hash` is the packed bytes, or None with the reason in `error`."""
+
+    variant: str
+    frame_index: int
+    timestamp_s: float | None
+    hash: bytes | None
+    quality: int | None
+    error: str | None
+
+
+@dataclass
+class Answer:
+    """What became of one item: a failure (`error_class` set), or its facts and one list of rows per hasher."""
+
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    frame_count: int | None = None
+    partial: bool | None = None
+    error_class: ErrorClass | None = None
+    error: str | None = None
+    hashes: list[list[HashRow]] = field(default_factory=list)
+
+
+def failed(error: MediaError) -> Answer:
+    """The answer for an item that could not be had or decoded."""
+    return Answer(error_class=error.error_class, error=str(error))
+
+
+# --- the work, wherever it runs ---------------------------------------------------------------------------------------
+
+
+def work_item(
+    data: bytes, hashers: Sequence[Any], policy: DecodePolicy, skipped: dict[int, str], enter: Callable[[int], None]
+) -> Answer:
+    """Decode one item once and hash it with every hasher; `enter` is told each stage before it begins."""
+    from pipeline.hashers import Planes
+    from pipeline.media import decode_image
+
+    enter(_DECODING)
+    try:
+        image = decode_image(data, policy)
+    except MediaError as error:
+        return failed(error)
+    except MemoryError:
+        return Answer(error_class="poison", error="ran out of memory while decoding (--memory-limit)")
+    height, width = image.pixels.shape[:2]
+    answer = Answer(image.format, width, height, image.frame_count, image.partial)
+    planes = Planes(image.pixels)
+    for number, hasher in enumerate(hashers):
+        if number in skipped:
+            answer.hashes.append([_no_hash(skipped[number])])
+            continue
+        enter(number + 1)
+        answer.hashes.append(_hash_rows(hasher, planes))
+    return answer
+
+
+def _hash_rows(hasher: Any, planes: Any) -> list[HashRow]:
+    try:
+        vectors, quality = hasher.hash_planes(planes)
+        if not isinstance(vectors, list):
+            vectors = [vectors]
+        packed = [None if vector is None else hasher.pack(vector) for vector in vectors]
+    except MemoryError:
+        return [_no_hash("poison: ran out of memory (--memory-limit)")]
+    except Exception as error:  # a hasher may be anyone's code: its failure is a row, not the end of the run
+        return [_no_hash(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")]
+    if not packed:
+        return [_no_hash("this hasher finds nothing to hash here")]
+    return [
+        HashRow("r0", index, None, one, int(quality), None if one is not None else "this hasher has no hash for it")
+        for index, one in enumerate(packed)
+    ]
+
+
+def _no_hash(error: str) -> HashRow:
+    return HashRow("r0", 0, None, None, None, error)
+
+
+# --- the caller's side ------------------------------------------------------------------------------------------------
+
+
+class Child:
+    """A worker process of our own; a context manager. `work` may be called many times, one call at a time."""
+
+    def __init__(self, hashers: Sequence[str], policy: DecodePolicy, limits: Limits):
+        self._setup = {"hashers": list(hashers), "policy": asdict(policy), "limits": asdict(limits)}
+        self._names = list(hashers)
+        self._deadline_s = limits.deadline_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._incoming = bytearray()
+        self.replaced = 0  # children killed or lost so far
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            self._process = None
+
+    def work(self, items: Iterable[bytes | Answer]) -> Iterator[Answer]:
+        """One answer per item, in order; an item that is an Answer already (it could not be read) passes through."""
+        source = iter(items)
+        queue: deque[_Pending] = deque()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and _has_room(queue):
+                    following = next(source, None)
+                    if following is None:
+                        exhausted = True
+                    else:
+                        queue.append(_Pending(following))
+                if not queue:
+                    return
+                answer = self._first_answer(queue)
+                queue.popleft()
+                yield answer
+        finally:
+            if queue:  # the caller gave up: what the child still answers belongs to nobody
+                self.close()
+
+    def _first_answer(self, queue: "deque[_Pending]") -> Answer:
+        """Wait for the answer to the first item, killing and replacing the child as often as that takes."""
+        first = queue[0]
+        if isinstance(first.item, Answer):
+            return first.item
+        lost = 0
+        while True:
+            if not self._process:
+                self._start()
+                for pending in queue:
+                    pending.unsent = None
+            stage, outcome = self._await_answer(queue)
+            if isinstance(outcome, Answer):
+                return outcome
+            self.close()
+            self.replaced += 1
+            lost += 1
+            if stage is None and lost == 1:
+                continue  # it died before it began: perhaps not this item's doing, so it gets one more child
+            if not stage:
+                return Answer(error_class="poison", error=f"{outcome} while decoding")
+            first.skipped[stage - 1] = f"poison: {outcome} in hasher {self._names[stage - 1]}"
+
+    def _await_answer(self, queue: "deque[_Pending]") -> tuple[int | None, "Answer | str"]:
+        """The first item's answer, or how the child failed; and the stage it was in."""
+        assert self._process and self._process.stdin and self._process.stdout
+        reading, writing = self._process.stdout.fileno(), self._process.stdin.fileno()
+        stage: int | None = None
+        begun = time.monotonic()
+        while True:
+            for message in self._messages():
+                if isinstance(message, int):
+                    stage = message
+                else:
+                    return stage, _answer_from(message)
+            unsent = next((pending for pending in queue if pending.has_unsent()), None)
+            left_s = begun + self._deadline_s - time.monotonic()
+            readable, writable, _ = select.select([reading], [writing] if unsent else [], [], max(0.0, left_s))
+            if readable:
+                data = os.read(reading, _PIPE_BYTES)
+                if not data:
+                    return stage, _how_it_ended(self._process)
+                self._incoming += data
+            elif writable and unsent and left_s > 0:
+                try:
+                    unsent.send(writing)
+                except BrokenPipeError:
+                    return stage, _how_it_ended(self._process)
+            elif left_s <= 0:
+                return stage, f"no answer within {self._deadline_s:g} s (--deadline)"
+
+    def _messages(self) -> Iterator[Any]:
+        """The whole messages received so far, each taken out as it is yielded."""
+        while len(self._incoming) >= _FRAME.size:
+            (length,) = _FRAME.unpack_from(self._incoming)
+            end = _FRAME.size + length
+            if len(self._incoming) < end:
+                return
+            message = msgpack.unpackb(memoryview(self._incoming)[_FRAME.size : end].tobytes())
+            del self._incoming[:end]
+            yield message
+
+    def _start(self) -> None:
+        single_threaded = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        search = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from pipeline.child import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env={**os.environ, **single_threaded, "PYTHONPATH": search},
+        )
+        assert self._process.stdin and self._process.stdout
+        self._incoming.clear()
+        _widen(self._process.stdin.fileno())
+        self._process.stdin.write(_packed(self._setup))
+        begun = time.monotonic()
+        while True:
+            for message in self._messages():
+                if message is not True:
+                    self.close()
+                    raise RunError(f"the decoding process did not start: {message}")
+                os.set_blocking(self._process.stdin.fileno(), False)
+                return
+            left_s = begun + _START_S - time.monotonic()
+            readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, left_s))
+            data = os.read(self._process.stdout.fileno(), _PIPE_BYTES) if readable else b""
+            if not data:
+                how = _how_it_ended(self._process) if readable else f"silent for {_START_S:g} s"
+                self.close()
+                raise RunError(f"the decoding process did not start: {how}")
+            self._incoming += data
+
+
+class _Pending:
+    """An item on its way to the child. `unsent` is None until sending begins, then what remains to be sent."""
+
+    def __init__(self, item: bytes | Answer):
+        self.item = item
+        self.size = len(item) if isinstance(item, bytes) else 0
+        self.skipped: dict[int, str] = {}  # hasher number → why it is not tried again on this item
+        self.unsent: list[memoryview] | None = None
+
+    def has_unsent(self) -> bool:
+        return not isinstance(self.item, Answer) and (self.unsent is None or bool(self.unsent))
+
+    def send(self, pipe: int) -> None:
+        """Write as much as the pipe takes now."""
+        if self.unsent is None:
+            assert isinstance(self.item, bytes)
+            self.unsent = [memoryview(_packed(self.skipped) + _BODY.pack(self.size)), memoryview(self.item)]
+        try:
+            while self.unsent:
+                written = os.write(pipe, self.unsent[0])
+                self.unsent[0] = self.unsent[0][written:]
+                if not self.unsent[0]:
+                    self.unsent.pop(0)
+        except BlockingIOError:
+            pass
+
+
+def _has_room(queue: "deque[_Pending]") -> bool:
+    return len(queue) < 2 or (len(queue) < _AHEAD_ITEMS and sum(one.size for one in queue) < _AHEAD_BYTES)
+
+
+def _packed(message: Any) -> bytes:
+    data: bytes = msgpack.packb(message)
+    return _FRAME.pack(len(data)) + data
+
+
+def _answer_from(message: dict[str, Any]) -> Answer:
+    hashes = [[HashRow(*row) for row in rows] for rows in message.pop("hashes")]
+    return Answer(**message, hashes=hashes)
+
+
+def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
+    try:
+        code = process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return "it closed its pipe"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _widen(pipe: int) -> None:
+    """A larger pipe buffer where the system has one, so that whole photos fit."""
+    import fcntl
+
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class Inline:
+    """The same work in this process, for debugging: nothing protects it from what an item does."""
+
+    replaced = 0
+
+    def __init__(self, hashers: Sequence[str], policy: DecodePolicy):
+        self._hashers = _prepared(hashers)
+        self._policy = policy
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def work(self, items: Iterable[bytes | Answer]) -> Iterator[Answer]:
+        """One answer per item, in order."""
+        for item in items:
+            if isinstance(item, Answer):
+                yield item
+            else:
+                yield work_item(item, self._hashers, self._policy, {}, lambda _: None)
+
+
+# --- the child's side -------------------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Serve items from standard input until it ends. The entry point of the child process."""
+    incoming = os.fdopen(os.dup(0), "rb", buffering=_PIPE_BYTES)
+    outgoing = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not reach the protocol
+    setup = msgpack.unpackb(incoming.read(_FRAME.unpack(incoming.read(_FRAME.size))[0]))
+    try:
+        hashers = _prepared(setup["hashers"])
+        policy = DecodePolicy(**setup["policy"])
+        limits = Limits(**setup["limits"])
+        _limit_memory(limits.memory_bytes)
+    except Exception as error:
+        os.write(outgoing, _packed(f"{type(error).__name__}: {error}"))
+        return
+    os.write(outgoing, _packed(True))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    while header := incoming.read(_FRAME.size):
+        # should the caller be gone, nobody else would end a hang: the kernel does, whatever code is running
+        signal.setitimer(signal.ITIMER_REAL, 2 * limits.deadline_s + 10)
+        skipped = msgpack.unpackb(incoming.read(_FRAME.unpack(header)[0]), strict_map_key=False)
+        data = incoming.read(_BODY.unpack(incoming.read(_BODY.size))[0])
+        answer = work_item(data, hashers, policy, skipped, lambda stage: _send(outgoing, stage))
+        _send(outgoing, vars(answer))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _send(pipe: int, message: Any) -> None:
+    left = memoryview(_packed(message))
+    while left:
+        left = left[os.write(pipe, left) :]
+
+
+def _prepared(specs: Sequence[str]) -> list[Any]:
+    import cv2
+
+    from pipeline.hashers import parse
+    from pipeline.media import decode_image  # noqa: F401 - imported before the memory limit is set
+
+    cv2.setNumThreads(1)
+    return [parse(spec) for spec in specs]
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    """Cap the address space at what is mapped now plus `extra_bytes`."""
+    import resource
+
+    if sys.platform != "linux":
+        return  # other systems do not tell what is mapped now
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + extra_bytes, mapped + extra_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

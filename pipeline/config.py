@@ -1,0 +1,168 @@
+"""YAML files and flags → typed job values. An unknown key is refused, with the key that was probably meant."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError
+
+Bytes = Annotated[ByteSize, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Decode(_Strict):
+    """How images become pixels."""
+
+    alpha: Literal["white", "drop"] = Field("white", description="transparent pixels: on white, or as stored")
+    max_pixels: int = Field(100_000_000, gt=0, description="larger images are not decoded")
+    max_bytes: Bytes = Field(ByteSize(512 << 20), description="larger files are not read")
+
+
+class Child(_Strict):
+    """The process that decodes and hashes, and what one item may cost it."""
+
+    enabled: bool = Field(True, description="false: work in the worker itself, unprotected, for debugging")
+    deadline_s: float = Field(60.0, gt=0, description="seconds per item")
+    memory_limit: Bytes = Field(ByteSize(2 << 30), description="memory beyond that of the idle process")
+
+
+class Slices(_Strict):
+    """How the listing is cut into tasks."""
+
+    items: int = Field(500, gt=0, description="items per task at most")
+    bytes: Bytes = Field(ByteSize(512 << 20), description="bytes per task, about")
+    read_budget: Bytes = Field(ByteSize(128 << 20), description="bytes read ahead per worker")
+
+
+class Job(_Strict):
+    """What every job has."""
+
+    output: str = Field(description="folder or url of the tables")
+    hashers: tuple[str, ...] = Field(("phash:hash_size=16@0.2",), min_length=1, description="SPEC or SPEC@THRESHOLD")
+    cluster: str | dict[str, Any] = Field("local", description="none, local, tcp://HOST:PORT, or settings")
+
+
+class HashJob(Job):
+    """MEDIA and HASHES of the inputs."""
+
+    inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files")
+    decode: Decode = Decode()
+    child: Child = Child()
+    slices: Slices = Slices()
+    max_error_rate: float | None = Field(None, ge=0, le=1, description="exit code 3 when more items than this fail")
+
+
+class JoinJob(Job):
+    """PAIRS and GROUPS of the hashes that an output already has."""
+
+    radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
+    block_rows: int = Field(1_000_000, gt=0, description="distinct hashes per block of the join")
+
+
+class DedupJob(HashJob, JoinJob):
+    """List, hash, join and group."""
+
+
+JOBS: dict[str, type[Job]] = {"dedup": DedupJob, "hash": HashJob, "join": JoinJob}
+
+J = TypeVar("J", bound=Job)
+
+
+def load(job: type[J], file: str | None, sets: tuple[str, ...], flags: dict[str, Any]) -> J:
+    """The job that a YAML file, `key=value` settings and flags describe together; the later win.
+
+    Raises ConfigError in one line: what, where, which value, and what was probably meant.
+    """
+    values = _read(file) if file else {}
+    where: dict[str, str | None] = dict.fromkeys(values, file)
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: expected key=value, such as slices.items=200")
+        _put(values, key.strip().split("."), _yaml(value, f"--set {text!r}"), text)
+        where[key.strip().split(".")[0]] = f"--set {text}"
+    for key, value in flags.items():
+        if value not in (None, (), []):
+            _put(values, key.split("."), value, key)
+            where.pop(key.split(".")[0], None)
+    try:
+        return job.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explained(job, error, where)) from error
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        values = _yaml(Path(file).read_text(), file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {file!r}: {getattr(error, 'strerror', error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected keys such as 'inputs' and 'output'")
+    return values
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: {key!r} has no keys of its own")
+    values[path[-1]] = value
+
+
+def _explained(job: type[Job], error: ValidationError, where: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    path = [str(key) for key in first["loc"]]
+    source = f" in {where[path[0]]}" if path and where.get(path[0]) else ""
+    if first["type"] == "extra_forbidden":
+        known = sorted(_fields(job, path[:-1]))
+        close = difflib.get_close_matches(path[-1], known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return f"unknown key {'.'.join(path)!r}{source}; {hint}"
+    if first["type"] == "missing":
+        return f"{'.'.join(path)!r} is missing: {_fields(job, path[:-1])[path[-1]]}"
+    return f"{'.'.join(path)}{source}: {first['msg'].lower()}, not {first['input']!r}"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> dict[str, str | None]:
+    for key in path:
+        field = model.model_fields[key].annotation
+        if not (isinstance(field, type) and issubclass(field, BaseModel)):
+            return {}
+        model = field
+    return {name: field.description for name, field in model.model_fields.items()}
+
+
+def dump(job: type[Job]) -> str:
+    """A YAML configuration of a job with every key, its default and what it means."""
+    lines: list[str] = []
+    _dump(job, "", lines)
+    return "\n".join(lines) + "\n"
+
+
+def _dump(model: type[BaseModel], indent: str, lines: list[str]) -> None:
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            lines.append(f"{indent}{name}:")
+            _dump(type(field.default), indent + "  ", lines)
+            continue
+        value = _EXAMPLES[name] if field.is_required() else field.default
+        text = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True).split("\n")[
+            0
+        ]
+        lines.append(f"{indent}{name}: {text}  # {field.description}")
+
+
+_EXAMPLES: dict[str, Any] = {"inputs": ("photos",), "output": "out"}

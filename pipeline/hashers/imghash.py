@@ -1,0 +1,159 @@
+"""OpenCV's `img_hash` hashes on OpenCV's core: MarrHildreth, BlockMean and ColorMoment, bit for bit.
+
+As in the reference, the RGB pixels are read as BGR. OpenCV's bicubic resize, which MarrHildreth and ColorMoment start
+with, differs by one level in a few pixels between builds with and without Intel IPP.
+"""
+
+import functools
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.hashers.base import PlanesHasher, Vectors
+from pipeline.hashers.encoding import Vector
+from pipeline.hashers.isometric import VARIANTS, isometric_view
+from pipeline.hashers.planes import Pixels, Planes
+
+_Float32 = npt.NDArray[np.float32]
+
+
+# --- MarrHildreth -----------------------------------------------------------------------------------------------------
+
+
+def marr_hildreth_bits(gray: Pixels) -> Vector:
+    """Is each block's response to a Marr wavelet above the mean of its 3x3 neighbourhood? (Zauner 2010)"""
+    blurred = cv2.GaussianBlur(gray, (7, 7), 0)
+    image = cv2.equalizeHist(cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC))
+    blocks = _block_responses(np.asarray(image, dtype=np.uint8))
+    bits, margin = _neighbourhood_bits(blocks)
+    if margin <= _RESPONSE_ROUNDING * float(np.abs(blocks).max()):
+        bits, _ = _neighbourhood_bits(_block_responses_float32(np.asarray(image, dtype=np.uint8)))
+    return bits
+
+
+# Rounding of OpenCV's float32 convolution relative to the largest response.
+_RESPONSE_ROUNDING = 1e-5
+
+
+def _block_responses(image: Pixels) -> _Float32:
+    """31x31 responses summed over 16x16 blocks; the kernel is a sum of two separable ones, so two small products."""
+    g, h = _block_weights()
+    pixels = image.astype(np.float32)
+    blocks: _Float32 = (g @ pixels @ h.T + h @ pixels @ g.T).T
+    return blocks
+
+
+@functools.cache
+def _block_weights() -> tuple[_Float32, _Float32]:
+    """Two 31x512 matrices: convolve with one factor of the kernel, then sum over blocks of 16.
+
+    (2 - u² - v²)·e^((u² + v²)/2) = g(u)·h(v) + h(u)·g(v) with g(x) = e^(x²/2) and h(x) = (1 - x²)·e^(x²/2).
+    """
+    x = (np.arange(17) - 8) / 2
+    g = np.exp(x**2 / 2)
+    h = (1 - x**2) * g
+    offsets = np.arange(16)[:, None] + np.arange(17)[None, :] - 8
+    matrices = np.zeros((2, 31, 512))
+    for block in range(31):
+        position = np.abs(16 * block + offsets)  # mirrored at the first pixel, as the border rule says; 512 is not met
+        for matrix, factor in zip(matrices, (g, h), strict=True):
+            np.add.at(matrix[block], position.ravel(), np.broadcast_to(factor, position.shape).ravel())
+    return matrices[0].astype(np.float32), matrices[1].astype(np.float32)
+
+
+def _block_responses_float32(image: Pixels) -> _Float32:
+    """The reference: OpenCV's own float32 convolution with the full kernel, then the sums."""
+    response = cv2.filter2D(image, cv2.CV_32F, _marr_kernel())
+    blocks = np.asarray(response)[:496, :496].astype(np.float64).reshape(31, 16, 31, 16).sum(axis=(1, 3))
+    return np.asarray(blocks.T, dtype=np.float32)
+
+
+@functools.cache
+def _marr_kernel() -> _Float32:
+    x = (np.arange(17, dtype=np.float32) - 8) / 2
+    q = x[:, None] ** 2 + x[None, :] ** 2
+    return np.asarray((2 - q) * np.exp(q / 2), dtype=np.float32)
+
+
+def _neighbourhood_bits(blocks: _Float32) -> tuple[Vector, float]:
+    """576 bits from 8x8 windows of 3x3 blocks, and how close the closest response is to its window's mean."""
+    windows = np.lib.stride_tricks.sliding_window_view(blocks, (3, 3))[::4, ::4].reshape(64, 9)
+    means = (windows.astype(np.float64).sum(axis=1, keepdims=True) / 9).astype(np.float32)
+    return (windows > means).ravel(), float(np.abs(windows - means).min())
+
+
+class MarrHildreth(PlanesHasher):
+    """Marr-Hildreth hash of OpenCV (scale 2, level 1): 576 bits."""
+
+    dtype = "bool"
+    distance_metric = "hamming"
+    hash_length = 576
+    allow_parallel = False
+
+    def _hash(self, planes: Planes) -> Vector:
+        return marr_hildreth_bits(planes.gray_swapped)
+
+
+# --- BlockMean --------------------------------------------------------------------------------------------------------
+
+
+def block_mean_bits(rgb: Pixels) -> Vector:
+    """Is the mean of each of 31x31 overlapping blocks at least the image's mean? (Yang, Gu and Niu 2006, method 2)"""
+    small = cv2.resize(rgb, (256, 256), interpolation=cv2.INTER_LINEAR_EXACT)
+    gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+    eighths = gray.reshape(32, 8, 32, 8).sum(axis=(1, 3), dtype=np.int64)
+    blocks = eighths[:-1, :-1] + eighths[:-1, 1:] + eighths[1:, :-1] + eighths[1:, 1:]
+    bits: Vector = blocks * 256 >= eighths.sum()
+    return bits
+
+
+def block_mean_vector(bits: Vector) -> Vector:
+    """The 961 bits as the 968 elements of the reference: reversed within each eight, seven zeros in the last."""
+    return np.unpackbits(np.packbits(bits.ravel(), bitorder="little")).astype(bool)
+
+
+class BlockMean(PlanesHasher):
+    """Block mean hash of OpenCV (mode 1): 968 elements, 961 of them bits of blocks."""
+
+    dtype = "bool"
+    distance_metric = "hamming"
+    hash_length = 968
+    allow_parallel = False
+
+    def _hash(self, planes: Planes) -> Vector:
+        return block_mean_vector(block_mean_bits(planes.rgb))
+
+    def _hash_isometric(self, planes: Planes) -> dict[str, Vectors]:
+        return dict(self._compute_isometric_from_hash(self._hash(planes)))
+
+    def _compute_isometric_from_hash(self, vector: Vector) -> dict[str, Vector]:
+        """Exact: the resize and the block sums are integers and symmetric."""
+        packed = np.packbits(np.asarray(vector, dtype=bool))
+        bits = np.unpackbits(packed, count=961, bitorder="little").reshape(31, 31)
+        return {variant: block_mean_vector(isometric_view(bits, variant)) for variant in VARIANTS}
+
+
+# --- ColorMoment ------------------------------------------------------------------------------------------------------
+
+
+def color_moments(rgb: Pixels) -> Vector:
+    """Seven Hu moments of each channel of HSV, then of YCrCb, times 10,000 (Tang, Dai and Zhang 2012), float64."""
+    small = cv2.resize(rgb, (512, 512), interpolation=cv2.INTER_CUBIC)
+    blurred = cv2.GaussianBlur(small, (3, 3), 0)
+    planes = [
+        plane for space in (cv2.COLOR_BGR2HSV, cv2.COLOR_BGR2YCrCb) for plane in cv2.split(cv2.cvtColor(blurred, space))
+    ]
+    return np.concatenate([cv2.HuMoments(cv2.moments(plane)).ravel() for plane in planes]) * 10_000
+
+
+class ColorMoment(PlanesHasher):
+    """Color moment hash of OpenCV: 42 real numbers, Euclidean distance."""
+
+    dtype = "float32"
+    distance_metric = "euclidean"
+    hash_length = 42
+    allow_parallel = False
+
+    def _hash(self, planes: Planes) -> Vector:
+        return color_moments(planes.rgb)

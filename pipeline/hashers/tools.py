@@ -1,0 +1,47 @@
+"""The functions of the reference's `hashers.tools`: reading, encodings, quality and isometric transforms."""
+
+from pipeline.hashers.encoding import (
+    Vector,
+    b64_to_hex,
+    get_string_length,
+    hex_to_b64,
+    string_to_vector,
+    vector_to_string,
+)
+from pipeline.hashers.isometric import isometric_arrays, isometric_dct
+from pipeline.hashers.planes import Pixels, Planes, gradient_quality
+from pipeline.hashers.reading import ImageInput, compute_md5, read, to_image_array
+
+__all__ = [
+    "ImageInput",
+    "b64_to_hex",
+    "compute_md5",
+    "compute_quality",
+    "get_isometric_dct_transforms",
+    "get_isometric_transforms",
+    "get_string_length",
+    "hex_to_b64",
+    "read",
+    "string_to_vector",
+    "to_image_array",
+    "vector_to_string",
+]
+
+
+def compute_quality(image: Pixels) -> int:
+    """How much detail an image has, 0 (flat) to 100; shape (H, W, 3) or grey (H, W), uint8.
+
+    The reference gives 0 for every image of exactly 64x64 pixels (its 8-bit arithmetic wraps); here such an image has
+    the quality its pixels deserve.
+    """
+    return gradient_quality(image) if image.ndim == 2 else Planes(image).quality
+
+
+def get_isometric_transforms(image: ImageInput, require_color: bool = True) -> dict[str, Vector]:
+    """The eight flips and quarter turns of an image, each contiguous: r0, fv, fh, r180, r90, r90fv, r90fh, r270."""
+    return isometric_arrays(to_image_array(image, require_color=require_color))
+
+
+def get_isometric_dct_transforms(dct: Vector, frequency_offset: int = 0) -> dict[str, Vector]:
+    """The DCT-II blocks of the eight variants of an image, from its own; see `isometric.isometric_dct`."""
+    return isometric_dct(dct, frequency_offset)

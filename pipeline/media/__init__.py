@@ -1,0 +1,13 @@
+"""Bytes to pixels: the only place where images are decoded. Knows nothing of where the bytes come from."""
+
+from pipeline.media.image import (
+    DECODER_REVISION,
+    FORMATS,
+    DecodePolicy,
+    Header,
+    Image,
+    decode_image,
+    probe_image,
+)
+
+__all__ = ["DECODER_REVISION", "FORMATS", "DecodePolicy", "Header", "Image", "decode_image", "probe_image"]

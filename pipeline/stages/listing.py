@@ -1,0 +1,34 @@
+"""LISTING: what there is to do."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import storage, tables
+
+_ROWS_PER_BATCH = 65_536
+
+
+def list_inputs(inputs: Sequence[str]) -> pa.Table:
+    """The LISTING rows of the inputs, sorted by uri, each uri once."""
+    batches: list[pa.RecordBatch] = []
+    rows: list[storage.Listed] = []
+    for listed in storage.list_media(inputs):
+        rows.append(listed)
+        if len(rows) == _ROWS_PER_BATCH:
+            batches.append(_batch(rows))
+            rows = []
+    batches.append(_batch(rows))
+    return pa.Table.from_batches(batches).sort_by("uri")
+
+
+def _batch(rows: list[storage.Listed]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in tables.LISTING)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, tables.LISTING, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=tables.LISTING)
+
+
+def total_bytes(listing: pa.Table) -> int:
+    """The bytes of all listed items."""
+    return pc.sum(listing["size"]).as_py() or 0

@@ -1,0 +1,381 @@
+"""Urls, listings, bulk reads, whole parts, the manifest. The only module that uses fsspec.
+
+A *uri* is absolute and as fsspec opens it; local paths are `file:///…` with nothing escaped, so that a
+name such as `a%20b.jpg` and the name `a b.jpg` stay two items. A *root* is the uri of an output folder;
+a *name* is a path below a root, such as `media/part-1f00.parquet`.
+"""
+
+import hashlib
+import json
+import os
+import random
+import secrets
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import MissingError, PolicyError, RunError, TransientError, UsageError
+
+IMAGE_SUFFIXES = frozenset(  # what media.decode_image reads
+    (
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "apng",
+        "webp",
+        "gif",
+        "bmp",
+        "dib",
+        "tif",
+        "tiff",
+        "avif",
+        "jp2",
+        "j2k",
+        "jpx",
+    )
+)
+MANIFEST = "manifest.json"
+TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
+_READ_ATTEMPTS = 4
+_FOREIGN_IO_ERRORS = ("aiohttp", "aiobotocore", "botocore")  # libraries whose network errors are no OSError
+
+
+class Listed(NamedTuple):
+    """One object found in an input. `version` changes whenever the content may have: etag, else mtime and size."""
+
+    uri: str
+    kind: str
+    size: int
+    mtime: datetime | None
+    version: str
+
+
+class Content(NamedTuple):
+    """The bytes of one object, with their digests."""
+
+    data: bytes
+    sha256: str
+    md5: str
+
+
+# --- urls -------------------------------------------------------------------------------------------------------------
+
+
+def absolute(path: str) -> str:
+    """The uri of a path or url: `photos` becomes `file:///…/photos`, other urls stay, without a trailing slash."""
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    elif "://" in path:
+        protocol = path.split("://", 1)[0]
+        if protocol not in fsspec.available_protocols():
+            raise UsageError(f"unknown protocol {protocol!r} in {path!r}; known are file, s3, memory, http, …")
+        return path.rstrip("/")
+    return "file://" + os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of a local uri, None for any other store."""
+    return Path(uri.removeprefix("file://")) if uri.startswith("file://") else None
+
+
+def is_inside(uri: str, folder: str) -> bool:
+    """Does `uri` lie at or below `folder`? Local links are followed."""
+    here, there = local_path(uri), local_path(folder)
+    if here and there:
+        return here.resolve().is_relative_to(there.resolve())
+    return uri == folder or uri.startswith(folder + "/")
+
+
+@lru_cache(maxsize=64)
+def _local() -> Any:
+    return LocalFileSystem(auto_mkdir=True)
+
+
+def _open_filesystem(uri: str) -> tuple[Any, str]:
+    if uri.startswith("file://"):  # never through the url parser: a local name may hold '::' or '#'
+        return _local(), uri.removeprefix("file://")
+    filesystem, path = url_to_fs(uri)
+    return filesystem, path
+
+
+# --- listing ----------------------------------------------------------------------------------------------------------
+
+
+def list_media(inputs: Sequence[str]) -> Iterator[Listed]:
+    """Every media object of the inputs (folders, globs, single files), each uri once, in the stores' own order.
+
+    Folders are walked recursively and give the files whose suffix is known; a file named directly is
+    always listed. Links to files count, links to folders are not followed, devices and pipes are no media.
+    Raises UsageError for an input that does not exist or may not be read.
+    """
+    seen: set[str] = set()
+    for given in inputs:
+        for listed in _list_input(given):
+            if listed.uri not in seen:
+                seen.add(listed.uri)
+                yield listed
+
+
+def _list_input(given: str) -> Iterator[Listed]:
+    root = absolute(given)
+    filesystem, path = _open_filesystem(root)
+    try:
+        if filesystem.isdir(path):
+            yield from _walk(filesystem, path)
+        elif filesystem.exists(path):
+            yield _listed(filesystem.info(path), root)
+        else:
+            found = _glob(filesystem, path) if any(c in path for c in "*?[") else {}
+            if not found:
+                raise UsageError(f"no such file or folder: {given!r}")
+            for name, info in sorted(found.items()):
+                if info["type"] == "directory":
+                    yield from _walk(filesystem, name, _uri(filesystem, name))
+                elif _is_media(filesystem, info):
+                    yield _listed(info, _uri(filesystem, name))
+    except PermissionError as error:
+        raise UsageError(f"cannot read {given!r}: permission denied") from error
+
+
+def _glob(filesystem: Any, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = filesystem.glob(path, detail=True)
+    return found
+
+
+def _walk(filesystem: Any, path: str) -> Iterator[Listed]:
+    for _, folders, files in filesystem.walk(path, detail=True):
+        for info in sorted(files.values(), key=lambda info: info["name"]):
+            if _is_media(filesystem, info):
+                yield _listed(info, _uri(filesystem, info["name"]))
+        ordered = sorted(folders.items())  # walk descends into what stays here, in this order
+        folders.clear()
+        folders.update(ordered)
+
+
+def _uri(filesystem: Any, name: str) -> str:
+    return "file://" + name if filesystem is _local() else str(filesystem.unstrip_protocol(name))
+
+
+def _is_media(filesystem: Any, info: dict[str, Any]) -> bool:
+    if info["name"].rsplit(".", 1)[-1].lower() not in IMAGE_SUFFIXES:
+        return False
+    if info["type"] == "file":
+        return True
+    if filesystem is not _local():
+        return False
+    path = Path(info["name"])  # a link to a file is one; a dangling link is listed, so that its loss is a row
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _listed(info: dict[str, Any], uri: str) -> Listed:
+    size = int(info.get("size") or 0)
+    if info.get("islink") and (target := Path(info["name"])).exists():
+        info = {**info, "mtime": target.stat().st_mtime}
+    moment = info.get("LastModified") or info.get("mtime") or info.get("created")
+    if isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment, UTC)
+    mtime = moment if isinstance(moment, datetime) else None
+    etag = info.get("ETag") or info.get("etag")
+    version = str(etag).strip('"') if etag else f"{_microseconds(mtime):x}-{size:x}"
+    return Listed(uri, "image", size, mtime, version)
+
+
+def _microseconds(mtime: datetime | None) -> int:
+    return round(mtime.timestamp() * 1_000_000) if mtime else 0
+
+
+# --- bulk reads -------------------------------------------------------------------------------------------------------
+
+
+def read_ahead(
+    items: Iterable[tuple[str, int]], *, max_bytes: int, budget_bytes: int = 128 << 20, threads: int = 8
+) -> Iterator[Content | MissingError | TransientError | PolicyError]:
+    """The content of each (uri, size) in order, read concurrently ahead of the caller, or why it could not be had.
+
+    At most `budget_bytes` are held or under way (one larger object is read alone); objects over `max_bytes`
+    are not read. Transient errors are tried again with exponential backoff and full jitter.
+    """
+    waiting: list[tuple[Future[Content], int]] = []
+    held = 0
+    source = iter(items)
+    following = next(source, None)
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+        try:
+            while waiting or following:
+                while following and (
+                    not waiting or (held + following[1] <= budget_bytes and len(waiting) < 4 * threads)
+                ):
+                    uri, size = following
+                    waiting.append((pool.submit(_read_within, uri, size, max_bytes), size))
+                    held += size
+                    following = next(source, None)
+                future, size = waiting.pop(0)
+                try:
+                    yield future.result()
+                except (MissingError, TransientError, PolicyError) as error:
+                    yield error
+                held -= size
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_within(uri: str, size: int, max_bytes: int) -> Content:
+    if size > max_bytes:
+        raise PolicyError(f"{size:,} bytes are over the limit of {max_bytes:,} (--max-bytes)")
+    data = read_object(uri)
+    if len(data) != size:
+        raise TransientError(f"changed while the run was on: {size:,} bytes when listed, {len(data):,} when read")
+    # md5 names content in matching services; it guards nothing here
+    return Content(data, hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest())
+
+
+def read_object(uri: str) -> bytes:
+    """The bytes of one object. Raises MissingError, or TransientError after the last attempt."""
+    for attempt in range(_READ_ATTEMPTS):
+        if attempt:
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        try:
+            filesystem, path = _open_filesystem(uri)
+            return bytes(filesystem.cat_file(path))
+        except Exception as error:
+            failure = _translated(error)
+            if isinstance(failure, MissingError) or attempt == _READ_ATTEMPTS - 1:
+                raise failure from error
+    raise AssertionError("unreachable")
+
+
+def _translated(error: Exception) -> MissingError | TransientError:
+    """The media error that a foreign I/O error stands for; anything that is no I/O error is raised as it is."""
+    if isinstance(error, FileNotFoundError):
+        return MissingError("the object is gone")
+    if isinstance(error, PermissionError):
+        return MissingError("permission denied")
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return MissingError("it is not a file")
+    if isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _FOREIGN_IO_ERRORS:
+        return TransientError(f"reading failed: {type(error).__name__}: {_first_line(error)}")
+    raise error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
+
+
+# --- whole parts ------------------------------------------------------------------------------------------------------
+
+
+def write(root: str, name: str, data: bytes) -> None:
+    """Write `name` whole or not at all: a temporary name and a rename on disk, one PUT on an object store."""
+    filesystem, path = _open_filesystem(f"{root}/{name}")
+    try:
+        if filesystem is not _local():
+            filesystem.pipe_file(path, data)
+            return
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
+        with open(unfinished, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(final)
+    except OSError as error:
+        raise RunError(f"cannot write {root}/{name}: {error.strerror or _first_line(error)}") from error
+
+
+def create(root: str, name: str, data: bytes) -> bool:
+    """Write `name` only if it does not exist yet; False when it does."""
+    filesystem, path = _open_filesystem(f"{root}/{name}")
+    try:
+        if filesystem is _local():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        filesystem.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise RunError(f"cannot write {root}/{name}: {error.strerror or _first_line(error)}") from error
+    return True
+
+
+def read(root: str, name: str) -> bytes | None:
+    """The bytes of `name`, None when it does not exist."""
+    filesystem, path = _open_filesystem(f"{root}/{name}")
+    try:
+        return bytes(filesystem.cat_file(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"cannot read {root}/{name}: {error.strerror or _first_line(error)}") from error
+
+
+def open_part(root: str, name: str) -> BinaryIO:
+    """A seekable file over one part, so that only the wanted columns are read."""
+    filesystem, path = _open_filesystem(f"{root}/{name}")
+    try:
+        file: BinaryIO = filesystem.open(path, "rb")
+    except OSError as error:
+        raise RunError(f"cannot read {root}/{name}: {error.strerror or _first_line(error)}") from error
+    return file
+
+
+def list_names(root: str) -> list[str]:
+    """The name of every whole file below a root, sorted, by one listing; unfinished files are not among them."""
+    filesystem, path = _open_filesystem(root)
+    filesystem.invalidate_cache()
+    prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
+    return sorted(
+        name.removeprefix(prefix) for name in filesystem.find(path) if not name.endswith(TEMPORARY) and name != path
+    )
+
+
+def delete(root: str, names: Collection[str]) -> None:
+    """Delete files of an output; those already gone are no error."""
+    for name in names:
+        filesystem, path = _open_filesystem(f"{root}/{name}")
+        try:
+            filesystem.rm_file(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise RunError(f"cannot delete {root}/{name}: {error.strerror or _first_line(error)}") from error
+        folder = local_path(f"{root}/{name}")
+        while folder and (folder := folder.parent) != local_path(root) and not any(folder.iterdir()):
+            folder.rmdir()  # an empty folder left behind would read as an empty table
+
+
+def delete_unfinished(root: str) -> None:
+    """Delete what interrupted writers left: files that were never renamed to their final name."""
+    folder = local_path(root)
+    for leftover in folder.rglob(f"*{TEMPORARY}") if folder else ():
+        leftover.unlink(missing_ok=True)
+
+
+# --- manifest ---------------------------------------------------------------------------------------------------------
+
+
+def read_manifest(root: str) -> dict[str, list[str]]:
+    """The live parts of every table: table folder → part names. Empty before the first commit."""
+    data = read(root, MANIFEST)
+    if data is None:
+        return {}
+    try:
+        tables = json.loads(data)["tables"]
+        return {str(table): [str(name) for name in names] for table, names in tables.items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"{root}/{MANIFEST} is damaged; restore it or start with a new output") from error
+
+
+def commit_manifest(root: str, manifest: dict[str, list[str]]) -> None:
+    """Make exactly these parts live, by one write."""
+    tables = {table: sorted(names) for table, names in sorted(manifest.items()) if names}
+    write(root, MANIFEST, json.dumps({"format": 1, "tables": tables}, indent=1).encode())

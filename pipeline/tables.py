@@ -1,0 +1,184 @@
+"""The tables: one schema each, and Parquet parts that carry them.
+
+The key is `uri`. A part's file metadata holds a JSON object under `neardup`: what made the part.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.errors import RunError
+
+# One row per object found in the inputs.
+LISTING = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # image, video
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("mtime", pa.timestamp("us", "UTC")),
+        pa.field("version", pa.string(), nullable=False),  # etag, else mtime and size
+    ]
+)
+
+# One row per listed item, always, also when it failed.
+MEDIA = pa.schema(
+    [
+        *LISTING,
+        pa.field("sha256", pa.string()),
+        pa.field("md5", pa.string()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("frame_count", pa.int64()),
+        pa.field("partial", pa.bool_()),
+        pa.field("error_class", pa.string()),  # transient, permanent, poison, policy; null when decoded
+        pa.field("error_stage", pa.string()),  # read, decode
+        pa.field("error", pa.string()),
+    ]
+)
+
+
+def hashes_schema(hash_type: pa.DataType) -> pa.Schema:
+    """One row per decoded item and hash: a frame, a segment, a variant; a null hash and `error` where there is none."""
+    return pa.schema(
+        [
+            pa.field("uri", pa.string(), nullable=False),
+            pa.field("version", pa.string(), nullable=False),  # of the content that was hashed
+            pa.field("variant", pa.string(), nullable=False),  # r0, or the transform that was applied before hashing
+            pa.field("frame_index", pa.int64(), nullable=False),
+            pa.field("timestamp_s", pa.float64()),
+            pa.field("hash", hash_type),
+            pa.field("quality", pa.int16()),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+# One row per unordered pair of items with a match, uri_a < uri_b.
+PAIRS = pa.schema(
+    [
+        pa.field("uri_a", pa.string(), nullable=False),
+        pa.field("uri_b", pa.string(), nullable=False),
+        pa.field("distance", pa.float64(), nullable=False),  # the smallest of the matching rows
+        pa.field("matches", pa.int64(), nullable=False),  # matching row pairs
+        pa.field("overlap_a", pa.float64(), nullable=False),  # share of a's joined rows that match
+        pa.field("overlap_b", pa.float64(), nullable=False),
+        pa.field("variant", pa.string(), nullable=False),  # the transform of b that matched
+        pa.field("offset_s", pa.float64()),
+    ]
+)
+
+# One row per item in a group of two or more.
+GROUPS = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),  # its smallest uri
+        pa.field("keep", pa.bool_(), nullable=False),
+        pa.field("kept_uri", pa.string(), nullable=False),
+        pa.field("distance_to_kept", pa.float64()),  # null when the two were linked through others
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+# One row per set of equal or matching hashes whose pairs were written as a star.
+HUBS = pa.schema(
+    [
+        pa.field("hasher", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),  # the centre
+        pa.field("items", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+_REPETITIVE = (
+    "kind",
+    "format",
+    "variant",
+    "error_class",
+    "error_stage",
+    "error",
+    "hasher",
+    "reason",
+    "group",
+    "kept_uri",
+)
+_MADE_BY = b"neardup"
+
+
+def write_part(root: str, name: str, rows: pa.Table, made_by: dict[str, Any]) -> int:
+    """Write one part whole; returns its bytes. Columns whose values repeat are dictionary-encoded."""
+    metadata = {_MADE_BY: json.dumps(made_by, sort_keys=True).encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        rows.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        use_dictionary=[column for column in rows.column_names if column in _REPETITIVE],
+    )
+    data = sink.getvalue()
+    storage.write(root, name, data.to_pybytes())
+    return int(data.size)
+
+
+def write_row_groups(root: str, name: str, groups: Sequence[pa.Table]) -> None:
+    """Write a work file of several row groups, so that a task reads one of them by a range."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, groups[0].schema, compression="zstd") as writer:
+        for rows in groups:
+            writer.write_table(rows, row_group_size=max(1, len(rows)))
+    storage.write(root, name, sink.getvalue().to_pybytes())
+
+
+def read_row_group(root: str, name: str, number: int) -> pa.Table:
+    """One row group of a work file."""
+    with storage.open_part(root, name) as file:
+        return pq.ParquetFile(file).read_row_group(number)
+
+
+def made_by(root: str, name: str) -> dict[str, Any]:
+    """What made a part: the JSON object in its file metadata."""
+    with storage.open_part(root, name) as file:
+        return _made_by(pq.read_metadata(file), name)
+
+
+def _made_by(metadata: Any, name: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((metadata.metadata or {})[_MADE_BY])
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{name} was not written by neardup; move it out of the output") from error
+    return found
+
+
+def read_part(root: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one part, or only some of its columns."""
+    with storage.open_part(root, name) as file:
+        return _read(file, name, columns)
+
+
+def _read(file: BinaryIO, name: str, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return pq.ParquetFile(file).read(columns=list(columns) if columns is not None else None)
+    except pa.ArrowInvalid as error:
+        raise RunError(f"{name} is damaged ({error}); delete it and run again") from error
+
+
+def read_table(root: str, names: Sequence[str], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of several parts in the order of their names; an empty table when there are none."""
+    wanted = schema if columns is None else pa.schema([schema.field(column) for column in columns])
+    parts = [read_part(root, name, wanted.names).cast(wanted) for name in sorted(names)]
+    return pa.concat_tables(parts) if parts else wanted.empty_table()
+
+
+def read_live(root: str, folder: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The live rows of one table folder of an output."""
+    return read_table(root, storage.read_manifest(root).get(folder, []), schema, columns)
+
+
+def hash_folders(manifest: dict[str, list[str]]) -> Iterator[str]:
+    """The folders of the HASHES table, one per hasher."""
+    return (folder for folder in sorted(manifest) if folder.startswith("hashes/"))
