@@ -129,6 +129,7 @@ def _hash_stage(
     check: Any,
 ) -> None:
     begun = time.perf_counter()
+    storage.delete_unfinished(root)
     options = _options(job)
     usable = live.usable_parts(root, makers, options.policy)
     needed = live.needs(root, listing, usable, makers)
@@ -150,8 +151,9 @@ def _hash_stage(
                 advance(receipt.items, receipt.bytes_read, sum(receipt.failed.values()))
         finally:
             hashing.close_worker()
-    check()
+    summary["workers_lost"] = pool.lost()
     kept = live.settle(root, listing, usable, makers, written)
+    check()
     live.commit(root, kept.manifest, "slices-")
     counts = live.count(root, kept.manifest, makers)
     summary["stages"]["hash"] = {"seconds": _since(begun), "slices": len(slices), **done}

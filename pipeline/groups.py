@@ -15,7 +15,7 @@ REASONS = ("largest_pixels", "largest_bytes", "oldest_mtime", "smallest_uri")
 
 
 class Kept(NamedTuple):
-    """One row per item: how many items its group has (1: no near duplicate), whether to keep it, and which item is kept.
+    """One row per item: how many items its group has (1: no near duplicate), whether to keep it, and which is kept.
 
     `reason` numbers the entry of REASONS in which the kept item beats this one; for the kept item, the next best one.
     """

@@ -143,14 +143,10 @@ def read_row_group(root: str, name: str, number: int) -> pa.Table:
 def made_by(root: str, name: str) -> dict[str, Any]:
     """What made a part: the JSON object in its file metadata."""
     with storage.open_part(root, name) as file:
-        return _made_by(pq.read_metadata(file), name)
-
-
-def _made_by(metadata: Any, name: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((metadata.metadata or {})[_MADE_BY])
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{name} was not written by neardup; move it out of the output") from error
+        try:
+            found: dict[str, Any] = json.loads((pq.read_metadata(file).metadata or {})[_MADE_BY])
+        except (KeyError, ValueError) as error:  # ArrowInvalid is a ValueError
+            raise RunError(f"{name} was not written by neardup; move it out of the output") from error
     return found
 
 

@@ -85,13 +85,17 @@ class Hasher:
 
     def hash_planes(self, planes: Planes) -> tuple[Vectors, int]:
         """The hash and the quality of an image whose derived planes are shared with other hashers."""
-        if type(self)._compute_with_quality is Hasher._compute_with_quality:
-            return self._compute(planes.rgb), planes.quality
-        return self._compute_with_quality(planes.rgb)
+        if self._has_own_quality():
+            return self._compute_with_quality(planes.rgb)
+        return self._compute(planes.rgb), planes.quality
 
     def hash_planes_isometric(self, planes: Planes) -> tuple[dict[str, Vectors], int]:
         """The hashes of the eight isometric variants and the quality of an image with shared planes."""
-        return self._compute_isometric(planes.rgb), planes.quality
+        quality = self._compute_with_quality(planes.rgb)[1] if self._has_own_quality() else planes.quality
+        return self._compute_isometric(planes.rgb), quality
+
+    def _has_own_quality(self) -> bool:
+        return type(self)._compute_with_quality is not Hasher._compute_with_quality
 
     # --- computing ------------------------------------------------------------------------------------------------
 

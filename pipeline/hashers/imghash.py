@@ -40,8 +40,7 @@ def _block_responses(image: Pixels) -> _Float32:
     """31x31 responses summed over 16x16 blocks; the kernel is a sum of two separable ones, so two small products."""
     g, h = _block_weights()
     pixels = image.astype(np.float32)
-    blocks: _Float32 = (g @ pixels @ h.T + h @ pixels @ g.T).T
-    return blocks
+    return np.asarray((g @ pixels @ h.T + h @ pixels @ g.T).T, dtype=np.float32)
 
 
 @functools.cache
@@ -71,9 +70,10 @@ def _block_responses_float32(image: Pixels) -> _Float32:
 
 @functools.cache
 def _marr_kernel() -> _Float32:
-    x = (np.arange(17, dtype=np.float32) - 8) / 2
+    """(2 - q)·e^(q/2), q = u² + v², each factor rounded to float32 as the reference does."""
+    x = (np.arange(17) - 8) / 2
     q = x[:, None] ** 2 + x[None, :] ** 2
-    return np.asarray((2 - q) * np.exp(q / 2), dtype=np.float32)
+    return (2 - q).astype(np.float32) * np.exp(q / 2).astype(np.float32)
 
 
 def _neighbourhood_bits(blocks: _Float32) -> tuple[Vector, float]:
@@ -89,7 +89,6 @@ class MarrHildreth(PlanesHasher):
     dtype = "bool"
     distance_metric = "hamming"
     hash_length = 576
-    allow_parallel = False
 
     def _hash(self, planes: Planes) -> Vector:
         return marr_hildreth_bits(planes.gray_swapped)
@@ -119,7 +118,6 @@ class BlockMean(PlanesHasher):
     dtype = "bool"
     distance_metric = "hamming"
     hash_length = 968
-    allow_parallel = False
 
     def _hash(self, planes: Planes) -> Vector:
         return block_mean_vector(block_mean_bits(planes.rgb))
@@ -153,7 +151,6 @@ class ColorMoment(PlanesHasher):
     dtype = "float32"
     distance_metric = "euclidean"
     hash_length = 42
-    allow_parallel = False
 
     def _hash(self, planes: Planes) -> Vector:
         return color_moments(planes.rgb)

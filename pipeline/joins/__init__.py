@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pipeline.errors import UsageError
+from pipeline.joins.bitslices import rows_with_prefix, scan
 from pipeline.joins.matches import Matches, concatenated
 from pipeline.joins.prefix import choose_prefix
-from pipeline.joins.scan import rows_with_prefix, scan
 from pipeline.joins.words import Hashes, as_words, distinct
 
 __all__ = [
@@ -48,7 +48,7 @@ def self_join_chunks(hashes: Hashes, radius_bits: int, chunk_pairs: int = CHUNK_
     radius_bits = min(radius_bits, words.shape[1] * 64)
     prefix = choose_prefix(words, words, radius_bits)
     rows = rows_with_prefix(words, prefix)
-    yield from scan(rows, rows, radius_bits, prefix, chunk_pairs)
+    yield from scan(rows, None, radius_bits, prefix, chunk_pairs)
 
 
 def cross_join_chunks(

@@ -174,8 +174,7 @@ def _decode_with_pillow(name: str, data: bytes, policy: DecodePolicy) -> Image:
         if chunks:
             exif, frame_count, warning = chunks.exif, chunks.frame_count, chunks.warning
         else:
-            # Pillow turns a TIFF upright itself while it loads.
-            exif = b"" if name == "TIFF" else opened.info.get("exif", b"")
+            exif = opened.info.get("exif", b"")  # a TIFF has none here: Pillow turned it upright while it loaded
             frame_count, warning = gif.read_frames(data) if name == "GIF" else _count_frames(opened)
     return Image(turn_upright(pixels, read_orientation(exif)), name, max(1, frame_count), warning is not None, warning)
 
@@ -191,7 +190,7 @@ def _rgb(opened: PIL.Image.Image, policy: DecodePolicy) -> npt.NDArray[np.uint8]
         white = PIL.Image.new("RGB", rgba.size, (255, 255, 255))
         white.paste(rgba, mask=rgba)
         return np.array(white)
-    return np.array(opened.convert("RGB"))
+    return np.array(opened if opened.mode == "RGB" else opened.convert("RGB"))
 
 
 def _rgb_from_grey16(opened: PIL.Image.Image, policy: DecodePolicy) -> npt.NDArray[np.uint8]:
@@ -231,7 +230,7 @@ def _count_frames(opened: ImageFile) -> tuple[int, str | None]:
     try:
         return int(getattr(opened, "n_frames", 1)), None
     except _FOREIGN as exc:
-        return opened.tell() + 1, f"damaged after the first frame: {_one_line(exc)}"
+        return opened.tell(), f"damaged after the first frame: {_one_line(exc)}"
 
 
 def _check_pixels(width: int, height: int, policy: DecodePolicy) -> None:

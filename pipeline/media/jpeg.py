@@ -13,7 +13,6 @@ Values = npt.NDArray[np.uint8]
 _END: Final = b"\xff\xd9"
 _START_OF_SCAN: Final = 0xDA
 _APP1: Final = 0xE1
-_APP14: Final = 0xEE
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -41,7 +40,6 @@ class _Layout(NamedTuple):
     """What stands before the first scan."""
 
     exif: bytes
-    adobe: bool
     scan: int  # offset of the first scan's marker, or the length of the data
     one_scan: bool  # sequential, every component in the first scan
 
@@ -63,7 +61,7 @@ def decode(data: bytes, header: JpegHeader) -> Jpeg:
     layout = _layout(data)
     space = "CMYK" if header.colorspace in ("CMYK", "YCCK") else "RGB"
     values, warning = _decode_values(data, space, layout)
-    return Jpeg(_rgb_from_cmyk(values, layout.adobe) if space == "CMYK" else values, layout.exif, warning)
+    return Jpeg(_rgb_from_cmyk(values) if space == "CMYK" else values, layout.exif, warning)
 
 
 def _decode_values(data: bytes, space: str, layout: _Layout) -> tuple[Values, str | None]:
@@ -88,17 +86,16 @@ def _complete_without_end(data: bytes, space: str, layout: _Layout) -> Values:
     raise UndecodableError(f"truncated JPEG: the picture is not complete after {len(data):,} bytes")
 
 
-def _rgb_from_cmyk(cmyk: Values, inverted: bool) -> Values:
-    """Light left by ink and black; Adobe's files store the light instead of the ink."""
-    light = cmyk if inverted else 255 - cmyk
-    product = light[:, :, :3] * light[:, :, 3:].astype(np.uint16)
+def _rgb_from_cmyk(cmyk: Values) -> Values:
+    """Colour times black: the light each ink leaves, as Adobe stores it (assumed always, as Pillow and OpenCV do)."""
+    product = cmyk[:, :, :3] * cmyk[:, :, 3:].astype(np.uint16)
     product += 127
     product //= 255
     return product.astype(np.uint8)
 
 
 def _layout(data: bytes) -> _Layout:
-    exif, adobe, components, progressive = b"", False, -1, False
+    exif, components, progressive = b"", -1, False
     position = 2
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         marker = data[position + 1]
@@ -108,14 +105,12 @@ def _layout(data: bytes) -> _Layout:
             position += 2
         elif marker == _START_OF_SCAN:
             scanned = data[position + 4] if position + 4 < len(data) else 0
-            return _Layout(exif, adobe, position, not progressive and scanned == components)
+            return _Layout(exif, position, not progressive and scanned == components)
         else:
             body = data[position + 4 : position + 2 + int.from_bytes(data[position + 2 : position + 4])]
             if marker == _APP1 and not exif and body.startswith(b"Exif\0\0"):
                 exif = body
-            elif marker == _APP14 and body.startswith(b"Adobe"):
-                adobe = True
             elif marker in _FRAMES and len(body) > 5:
                 components, progressive = body[5], marker in _PROGRESSIVE
             position += 4 + len(body)
-    return _Layout(exif, adobe, len(data), False)
+    return _Layout(exif, len(data), False)

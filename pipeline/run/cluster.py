@@ -31,11 +31,12 @@ class Mapper(Protocol):
 
 
 class Workers(NamedTuple):
-    """A mapper, the number of tasks it runs at a time, and where to watch it (None in process)."""
+    """A mapper, the number of tasks it runs at a time, where to watch it (None in process), and its losses."""
 
     mapper: Mapper
     count: int
     dashboard: str | None
+    lost: Callable[[], int]  # worker processes that died since the start
 
 
 @contextmanager
@@ -46,11 +47,12 @@ def workers(cluster: str | dict[str, Any]) -> Iterator[Workers]:
     Raises ConfigError for anything else, RunError when a scheduler does not answer.
     """
     if cluster == "none":
-        yield Workers(in_process, 1, None)
+        yield Workers(in_process, 1, None, lambda: 0)
         return
     with _quiet(), _client(cluster) as client:
         count = sum(client.nthreads().values()) or 1
-        yield Workers(_on(client), count, client.dashboard_link)
+        before = set(client.nthreads())
+        yield Workers(_on(client), count, client.dashboard_link, lambda: len(before - set(client.nthreads())))
 
 
 @contextmanager
@@ -130,7 +132,7 @@ def _on(client: Client) -> Mapper:
     def mapper(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]:
         failures: list[BaseException] = []
         pending = list(tasks)
-        completed = as_completed()
+        completed = as_completed(loop=client.loop)
         under_way = 0
 
         def submit() -> int:

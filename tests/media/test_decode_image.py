@@ -11,13 +11,12 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 from media_samples import HEIGHT, WIDTH, alpha, encoded, exif, photo, pil, png_chunk, png_with
-from PIL import features
 
 from pipeline.errors import UndecodableError
-from pipeline.media import DECODER_REVISION, FORMATS, DecodePolicy, decode_image, probe_image
+from pipeline.media import DECODER_REVISION, FORMATS, DecodePolicy, decode_image, jpeg, probe_image
 
 DROP = DecodePolicy(alpha="drop")
-AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+AVIF = pytest.mark.skipif(FORMATS["AVIF"] is None, reason="this Pillow has no AVIF")
 
 LOSSLESS: dict[str, tuple[str, dict[str, Any]]] = {
     "png": ("PNG", {}),
@@ -74,11 +73,14 @@ def test_jpeg_equals_opencv_and_pillow(mode: str, options: dict[str, Any]) -> No
     assert image[1:] == ("JPEG", 1, False, None)
 
 
-def test_jpeg_with_unusual_sampling_factors_is_still_decoded() -> None:
-    data = bytearray(encoded(pil(), "JPEG", subsampling="4:4:4"))
-    frame = data.index(b"\xff\xc0")
-    data[frame + 11] = data[frame + 14] = data[frame + 17] = 0x22  # all components alike: no subsampling, said oddly
-    assert decode_image(bytes(data)).pixels.shape == (HEIGHT, WIDTH, 3)
+def test_jpeg_that_the_fast_decoder_does_not_take_is_still_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(pil(), "JPEG", exif=exif(6))
+    fast = decode_image(data)
+    monkeypatch.setattr(jpeg, "read_header", lambda data: None)  # as of some rare sampling factors
+    slow = decode_image(data)
+    assert np.array_equal(slow.pixels, fast.pixels)
+    assert slow[1:] == fast[1:]
+    assert probe_image(data) == ("JPEG", WIDTH, HEIGHT)
 
 
 @AVIF
@@ -215,7 +217,7 @@ def test_32_bits_are_stretched_to_the_full_range(dtype: type) -> None:
     pixels = decode_image(encoded(PIL.Image.fromarray(values), "TIFF")).pixels
     low, high = int(photo()[:, :, 0].min()), int(photo()[:, :, 0].max())
     expected = np.rint((photo()[:, :, :1].astype(float) - low) * 255 / (high - low)).astype(np.uint8)
-    assert np.array_equal(pixels, np.repeat(expected, 3, axis=2))
+    assert near(pixels, np.repeat(expected, 3, axis=2), 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])
@@ -239,12 +241,13 @@ def test_cmyk_jpeg_is_converted() -> None:
     assert near(decode_image(data).pixels, opencv_rgb(data), 3)
 
 
-def test_cmyk_jpeg_without_adobes_mark_stores_ink() -> None:
+def test_cmyk_jpeg_without_adobes_mark_is_read_like_one_with_it() -> None:
     data = encoded(pil("CMYK"), "JPEG", quality=95)
     at = data.index(b"\xff\xee")
     unmarked = data[:at] + data[at + 16 :]
     by_pillow = np.array(PIL.Image.open(io.BytesIO(unmarked)).convert("RGB"))
     assert near(decode_image(unmarked).pixels, by_pillow, 1)
+    assert near(decode_image(unmarked).pixels, opencv_rgb(unmarked), 3)
 
 
 def test_ycck_jpeg_is_converted() -> None:
@@ -305,12 +308,13 @@ def test_transparent_colour_without_an_alpha_channel() -> None:
 
 
 def test_transparent_colour_of_16_bits() -> None:
-    grey = cv2.imencode(".png", WIDE[:, :, 0])[1].tobytes()
-    with_grey = png_with(grey, png_chunk(b"tRNS", struct.pack(">H", WIDE[5, 5, 0])))
+    wide = WIDE & 0xFF00 | 1
+    grey = cv2.imencode(".png", wide[:, :, 0])[1].tobytes()
+    with_grey = png_with(grey, png_chunk(b"tRNS", struct.pack(">H", wide[5, 5, 0])))
     assert decode_image(with_grey).pixels[5, 5].tolist() == [255, 255, 255]
     assert decode_image(with_grey, DROP).pixels[5, 5].tolist() == [photo()[5, 5, 0]] * 3
-    colour = cv2.imencode(".png", WIDE[:, :, ::-1])[1].tobytes()
-    with_colour = png_with(colour, png_chunk(b"tRNS", struct.pack(">3H", *WIDE[5, 5])))
+    colour = cv2.imencode(".png", wide[:, :, ::-1])[1].tobytes()
+    with_colour = png_with(colour, png_chunk(b"tRNS", struct.pack(">3H", *wide[5, 5])))
     assert decode_image(with_colour).pixels[5, 5].tolist() == [255, 255, 255]
     assert decode_image(with_colour).pixels[30, 30].tolist() == photo()[30, 30].tolist()
 
@@ -326,7 +330,10 @@ def test_orientation_is_applied(form: str, orientation: int) -> None:
     labelled = pil()
     labelled.getexif()[0x0112] = orientation
     expected = np.array(PIL.ImageOps.exif_transpose(labelled))
-    assert near(decode_image(data).pixels, expected, 40 if form == "AVIF" else 0)
+    if form == "AVIF":
+        assert float(np.abs(decode_image(data).pixels.astype(int) - expected).mean()) < 5
+    else:
+        assert np.array_equal(decode_image(data).pixels, expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -378,10 +385,19 @@ def test_probe_reads_the_header_alone(form: str) -> None:
     assert probe_image(encoded(pil(), form)) == (form, WIDTH, HEIGHT)
 
 
-@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 50}, {"exif": exif(1)}, {"save_all": True}])
-def test_probe_reads_every_kind_of_webp(options: dict[str, Any]) -> None:
-    image = PIL.Image.new("RGB", (300, 1025), "teal")
-    assert probe_image(encoded(image, "WEBP", append_images=[pil().resize((300, 1025))], **options))[1:] == (300, 1025)
+@pytest.mark.parametrize(
+    ("chunk", "options"),
+    [
+        (b"VP8L", {"lossless": True}),
+        (b"VP8 ", {"quality": 50}),
+        (b"VP8X", {"exif": exif(1)}),
+        (b"VP8X", {"save_all": True, "append_images": [pil().resize((300, 1025))]}),
+    ],
+)
+def test_probe_reads_every_kind_of_webp(chunk: bytes, options: dict[str, Any]) -> None:
+    data = encoded(PIL.Image.new("RGB", (300, 1025), "teal"), "WEBP", **options)
+    assert data[12:16] == chunk
+    assert probe_image(data) == ("WEBP", 300, 1025)
 
 
 def test_probe_of_a_cut_picture_still_knows_its_size() -> None:

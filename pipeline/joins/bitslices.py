@@ -4,8 +4,7 @@
 bits add to the distance (a sum bit and a carry bit) is looked up for the query's own three bits, so a query costs two
 loads and two carry-save adders per three bits and 512 pairs. The counters start at 2**levels - 1 - radius: overflow
 means "too far". Counting stops after the chunk of 24 bits at which all 512 are too far; those that survive the whole
-prefix are counted in full. (Carry-save counting: Mula, Kurz, Lemire, "Faster population counts using AVX2 instructions",
-2018.)
+prefix are counted in full. (Carry-save adders: Mula, Kurz, Lemire, "Faster population counts using AVX2", 2018.)
 """
 
 import os
@@ -61,9 +60,12 @@ def machine_shape(radius_bits: int) -> Shape:
     return Shape((0,) * (8 if wide else 4), (0,) * levels)
 
 
-def scan(queries: Rows, references: Rows, radius_bits: int, prefix: Prefix, chunk_pairs: int) -> Iterator[Matches]:
-    """All matches of a query and a reference row, in pieces; when both are the same object, only pairs i < j."""
-    upper = queries is references
+def scan(
+    queries: Rows, references: Rows | None, radius_bits: int, prefix: Prefix, chunk_pairs: int
+) -> Iterator[Matches]:
+    """All matches of a query and a reference row, in chunks; without `references`, pairs i < j among the queries."""
+    upper = references is None
+    references = references or queries
     shape = machine_shape(radius_bits)
     room = max(chunk_pairs, BLOCK_ROWS)
     found = Matches(np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32))

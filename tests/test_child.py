@@ -1,0 +1,132 @@
+"""The killable child: whatever an item does costs that item, and only its own hash."""
+
+import io
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+import pytest
+from conftest import PHOTOS
+from hostile import CRASH, EXHAUST, FAIL, HANG
+from PIL import Image
+
+from pipeline.child import Answer, Child, Inline, Limits
+from pipeline.errors import RunError
+from pipeline.media import DecodePolicy
+
+HOSTILE = "hostile.Hostile"
+SPECS = ("dhash", HOSTILE, "phash")
+
+
+def png(mark: tuple[int, int, int], noise: int = 0) -> bytes:
+    pixels = np.random.default_rng(noise).integers(0, 256, (40, 50, 3), np.uint8)
+    pixels[0, 0] = mark
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "PNG")
+    return sink.getvalue()
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    with Child(SPECS, DecodePolicy(), Limits(deadline_s=2, memory_bytes=400 << 20)) as child:
+        yield child
+
+
+def test_answers_come_in_order_and_equal_the_work_done_inline(child: Child) -> None:
+    items = [photo.read_bytes() for photo in PHOTOS] + [b"not an image", b""]
+    assert list(child.work(items)) == list(Inline(SPECS, DecodePolicy()).work(items))
+
+
+def test_an_item_that_was_never_read_passes_through(child: Child) -> None:
+    unread = Answer(error_class="transient", error="reset")
+    good, same, again = child.work([PHOTOS[0].read_bytes(), unread, PHOTOS[0].read_bytes()])
+    assert same == unread
+    assert good == again and good.error is None
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason", "killed"),
+    [
+        (CRASH, "poison: killed by SIGSEGV in hasher hostile.Hostile", 1),
+        (HANG, "poison: no answer within 2 s (--deadline) in hasher hostile.Hostile", 1),
+        (EXHAUST, "poison: ran out of memory (--memory-limit)", 0),
+        (FAIL, "ValueError: no such picture,", 0),
+    ],
+)
+def test_a_hasher_that_fails_costs_one_hash(child: Child, mark: tuple[int, int, int], reason: str, killed: int) -> None:
+    answers = list(child.work([png((9, 9, 9)), png(mark), png((9, 9, 9), noise=1)]))
+    assert [answer.error_class for answer in answers] == [None, None, None]
+    assert [answer.hashes[1][0].error for answer in answers] == [None, reason, None]
+    assert all(answer.hashes[0][0].hash and answer.hashes[2][0].hash for answer in answers)
+    assert child.replaced == killed
+
+
+def test_several_in_a_row_are_told_apart(child: Child) -> None:
+    marks = [CRASH, (9, 9, 9), HANG, CRASH, EXHAUST, (8, 8, 8)]
+    errors = [answer.hashes[1][0].error for answer in child.work([png(mark) for mark in marks])]
+    assert [error is None for error in errors] == [False, True, False, False, False, True]
+
+
+def test_memory_spent_on_decoding_is_poison() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (9000, 9000), (1, 2, 3)).save(sink, "PNG")
+    with Child(("dhash",), DecodePolicy(), Limits(memory_bytes=150 << 20)) as child:
+        big, small = child.work([sink.getvalue(), png((9, 9, 9))])
+    assert big.error_class == "poison" and "memory" in (big.error or "")
+    assert small.error is None
+
+
+def test_a_child_killed_from_outside_blames_nobody(child: Child) -> None:
+    answers = child.work(iter([PHOTOS[0].read_bytes()] * 2))
+    next(answers)
+    assert child._process
+    os.kill(child._process.pid, signal.SIGKILL)
+    child._process.wait()
+    assert next(answers).error is None
+    assert child.replaced <= 1
+
+
+def test_the_child_ends_with_its_caller(child: Child) -> None:
+    list(child.work([PHOTOS[0].read_bytes()]))
+    assert child._process and child._process.stdin
+    process = psutil.Process(child._process.pid)
+    child._process.stdin.close()
+    process.wait(timeout=10)
+
+
+def test_a_caller_that_gives_up_leaves_no_answers_behind(child: Child) -> None:
+    answers = child.work(iter([png((9, 9, 9), noise=n) for n in range(8)]))
+    next(answers)
+    answers.close()
+    photo = PHOTOS[0].read_bytes()
+    assert list(child.work([photo])) == list(Inline(SPECS, DecodePolicy()).work([photo]))
+
+
+def test_a_hasher_that_cannot_start_stops_the_run() -> None:
+    with (
+        Child(("no_such_module.Hash",), DecodePolicy(), Limits()) as child,
+        pytest.raises(RunError, match="no_such_module"),
+    ):
+        list(child.work([b""]))
+
+
+def test_a_slow_source_is_not_the_childs_fault(child: Child) -> None:
+    def slow() -> Iterator[bytes]:
+        yield png((9, 9, 9))
+        yield png((9, 9, 9))
+        time.sleep(2.5)
+        yield png((9, 9, 9))
+
+    assert [answer.hashes[1][0].error for answer in child.work(slow())] == [None] * 3
+
+
+def test_items_larger_than_the_pipe_arrive_whole(child: Child) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(noise).save(sink, "PNG")
+    items = [sink.getvalue()] * 3
+    assert len(items[0]) > 4 << 20
+    assert list(child.work(items)) == list(Inline(SPECS, DecodePolicy()).work(items))
