@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.table import Table
 from jobs import dedup as jobs
 from jobs.progress import Style, style_for
 from pipeline import __version__, config, storage
-from pipeline.errors import NeardupError, UsageError
+from pipeline.errors import NeardupError, RunError, UsageError
 from pipeline.run import cluster_from_file
 
 app = typer.Typer(
@@ -223,6 +223,10 @@ def _run(
     except KeyboardInterrupt:
         print("interrupted; what is finished stays, the same command goes on from there", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        if debug:
+            raise
+        _fail(RunError(f"bug: {type(error).__name__}: {error}; please report it with what --debug shows"), EXIT_FAILED)
     if as_json:
         print(json.dumps(summary, indent=1))
     else:
@@ -243,7 +247,7 @@ def _with_threshold(job: config.J, threshold: float | None) -> config.J:
     return job.model_copy(update={"hashers": (f"{spec}@{threshold:g}",)})
 
 
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception, code: int) -> NoReturn:
     print(f"neardup: {' '.join(str(error).split())}", file=sys.stderr)
     raise typer.Exit(code)
 

@@ -52,9 +52,13 @@ def run_join(job: JoinJob, style: Style) -> Summary:
     """PAIRS and GROUPS of the hashes that the output has."""
     wanted = wanted_to_join(job)
     root = storage.absolute(job.output)
-    if not storage.read_manifest(root):
+    manifest = storage.read_manifest(root)
+    if not manifest:
         raise UsageError(f"{job.output!r} is not an output of neardup; make one with: neardup hash INPUT --output …")
-    with _summary(job, root) as summary, claimed(root) as check, workers(job.cluster) as pool:
+    for maker, _ in wanted:
+        if maker.folder not in manifest:
+            raise UsageError(f"{job.output!r} has no hashes of {maker.spec}; add them: neardup hash … --hasher {maker.spec}")
+    with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
         _join_stages(root, wanted, job, pool, summary, style, check)
     return summary
 
@@ -102,7 +106,7 @@ def _run_over_inputs(job: HashJob, wanted: Sequence[Wanted], style: Style) -> Su
         summary["listed"] = len(listing)
         if not summary["written"]:
             return summary
-        with claimed(root) as check, workers(job.cluster) as pool:
+        with workers(job.cluster) as pool, claimed(root) as check:
             _hash_stage(root, listing, [one.maker for one in wanted], job, pool, summary, style, check)
             if isinstance(job, DedupJob):
                 _join_stages(root, wanted, job, pool, summary, style, check)

@@ -1,6 +1,7 @@
 """YAML files and flags → typed job values. An unknown key is refused, with the key that was probably meant."""
 
 import difflib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -159,9 +160,7 @@ def _dump(model: type[BaseModel], indent: str, lines: list[str]) -> None:
             _dump(type(field.default), indent + "  ", lines)
             continue
         value = _EXAMPLES[name] if field.is_required() else field.default
-        text = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True).split("\n")[
-            0
-        ]
+        text = value.human_readable() if isinstance(value, ByteSize) else json.dumps(value)  # both are YAML
         lines.append(f"{indent}{name}: {text}  # {field.description}")
 
 

@@ -365,7 +365,10 @@ def delete_unfinished(root: str) -> None:
 
 def read_manifest(root: str) -> dict[str, list[str]]:
     """The live parts of every table: table folder → part names. Empty before the first commit."""
-    data = read(root, MANIFEST)
+    try:
+        data = read(root, MANIFEST)
+    except RunError as error:  # looked at before any work begins
+        raise UsageError(f"the output cannot be used: {error}; choose another with --output") from error
     if data is None:
         return {}
     try:

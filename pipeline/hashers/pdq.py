@@ -218,10 +218,10 @@ class Samples:
     def bits(self, variant: str = "r0") -> Vector:
         """The 256 bits of one isometric variant."""
         fast = variant_block(self.fast_block, variant)
-        return threshold_bits(variant_block(self.exact_block, variant) if _is_doubtful(fast) else fast)
+        return threshold_bits(variant_block(self.exact_block, variant) if is_doubtful(fast) else fast)
 
 
-def _is_doubtful(block: _Float32) -> bool:
+def is_doubtful(block: _Float32) -> bool:
     """Might the order of a coefficient above the median and one below turn round?"""
     order = np.argsort(block, axis=None)
     low = (block - _FREQUENCY_ROUNDING).ravel()[order[128:]]

@@ -63,8 +63,6 @@ def joined_bits(maker: Maker) -> int:
 def prepare(root: str, maker: Maker, radius_bits: int, block_rows: int) -> Prepared:
     """Collect the live hashes of one hasher, write the distinct ones as blocks, and plan the tiles."""
     names = storage.read_manifest(root).get(maker.folder, [])
-    if not names:
-        raise UsageError(f"{root} has no hashes of {maker.spec}; make them with: neardup hash … --hasher {maker.spec}")
     _check_comparable(root, maker, names)
     schema = tables.hashes_schema(hash_type(maker.hasher))
     rows = tables.read_table(root, names, schema, ["uri", "hash"])

@@ -17,7 +17,7 @@ NOT_BINDING = {
 }
 # The reference wraps 8-bit arithmetic at exactly 64x64 pixels and always gives 0; the right value is expected here.
 RIGHT_QUALITY = {"F(64,64)": 100, "S(64,64)": 14}
-# OpenCV's bicubic resize has two results: with Intel IPP (x86 wheels) and without. Synthetic arrays have the first only.
+# OpenCV's bicubic resize has two results: with Intel IPP (x86 wheels) and without. Of arrays, only the first is known.
 CUBIC = ("marrhildreth", "colormoment")
 
 SPECS = tuple(spec for spec in golden()["hashers"] if spec not in NOT_BINDING)

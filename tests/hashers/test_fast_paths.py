@@ -1,0 +1,103 @@
+"""Every fast path equals the slow obvious one, above all where bits hang on rounding."""
+
+import cv2
+import numpy as np
+import pytest
+from hasher_samples import PHOTOS, image
+
+from pipeline.hashers import PDQHash, PDQHashF, Planes, imghash, pdq, wavelet
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def symmetric(height: int, width: int, seed: int) -> np.ndarray:
+    """Coarse blocks that are their own mirror image: half of the frequencies are nothing but rounding."""
+    quarter = np.kron(noise(4, 4, seed), np.ones((height // 8, width // 8, 1), np.uint8))
+    half = np.concatenate([quarter, quarter[::-1]])
+    return np.ascontiguousarray(np.concatenate([half, half[:, ::-1]], axis=1))
+
+
+def few_tones(size: int, tones: int, seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).integers(0, tones, (size, size)) * (255 // tones)).astype(np.uint8)
+
+
+TIED = {
+    "flat": np.full((90, 70, 3), 77, np.uint8),
+    "symmetric": symmetric(160, 96, 1),
+    "symmetric odd": symmetric(160, 96, 2)[:-3, 1:],
+    "square": np.pad(np.full((40, 40, 3), 255, np.uint8), ((30, 30), (30, 30), (0, 0))),
+    "stripes": np.tile(np.array([[[0] * 3], [[255] * 3]], np.uint8), (60, 130, 1)),
+    "one pixel": np.pad(np.full((1, 1, 3), 200, np.uint8), ((50, 60), (70, 20), (0, 0))),
+}
+SIZES = [(5, 5), (7, 300), (64, 64), (127, 129), (128, 256), (301, 203), (512, 100)]
+
+
+@pytest.mark.parametrize("pixels", [*TIED.values(), *(noise(*size) for size in SIZES)])
+def test_pdq_bits_and_quality_equal_the_exact_sums(pixels: np.ndarray) -> None:
+    samples = pdq.Samples(pixels)
+    np.testing.assert_allclose(samples.fast, samples.exact, atol=2e-3)
+    for variant in ("r0", "fv", "r90", "r270"):
+        exact = pdq.threshold_bits(pdq.variant_block(samples.exact_block, variant))
+        np.testing.assert_array_equal(samples.bits(variant), exact)
+    assert samples.quality == min(pdq.gradient_sum(samples.exact) // 90, 100)
+
+
+@pytest.mark.parametrize("pixels", [*TIED.values(), *(noise(*size) for size in SIZES), image("image7.jpg")])
+def test_pdq_equals_pdqhash(pixels: np.ndarray) -> None:
+    pdqhash = pytest.importorskip("pdqhash")
+    bits, quality = pdqhash.compute(pixels)
+    vector, our_quality = PDQHash().hash_planes(Planes(pixels))
+    np.testing.assert_array_equal(vector, bits.astype(bool))
+    assert our_quality == quality
+    values, _ = pdqhash.compute_float(pixels)
+    np.testing.assert_array_equal(pdq.Samples(pixels).exact_block.ravel()[::-1], values)
+    np.testing.assert_allclose(PDQHashF().compute(pixels, "vector"), values, atol=1e-2)
+
+
+def test_pdq_doubts_only_where_it_must() -> None:
+    doubted = [pdq.is_doubtful(pdq.Samples(image(name)).fast_block) for name in PHOTOS]
+    assert sum(doubted) <= 2
+    assert pdq.is_doubtful(pdq.Samples(TIED["flat"]).fast_block)
+
+
+@pytest.mark.parametrize("size", [2, 8, 16])
+@pytest.mark.parametrize("seed", range(4))
+def test_wavelet_bits_equal_the_float32_transform(size: int, seed: int) -> None:
+    for scale in (16, 64, 256):
+        photo = Planes(image(PHOTOS[seed])).area("gray_swapped", scale, scale)
+        for plane in (photo, few_tones(scale, 2, seed), few_tones(scale, 5, seed), np.full_like(photo, 9)):
+            if scale >= size:
+                expected = wavelet.haar_bits_float32(plane, size)
+                np.testing.assert_array_equal(wavelet.haar_bits(plane, size), expected)
+
+
+def test_wavelet_bits_at_a_distance_of_one_from_the_median() -> None:
+    """The two middle blocks differ by one level in one pixel, then by none."""
+    plane = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4) * 10, np.ones((32, 32), np.uint8))
+    plane[plane == 80] = 70
+    for extra in (1, 0):
+        plane[64, 0] = 70 + extra
+        np.testing.assert_array_equal(wavelet.haar_bits(plane, 4), wavelet.haar_bits_float32(plane, 4))
+
+
+@pytest.mark.parametrize("name", ["image1.jpg", "image5.jpg", "F(512,384)", "low_detail(100,100)", "square(32,32)"])
+def test_marr_hildreth_equals_opencv_convolution(name: str) -> None:
+    gray = Planes(image(name)).gray_swapped
+    blurred = cv2.GaussianBlur(gray, (7, 7), 0)
+    plane = np.asarray(cv2.equalizeHist(cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC)), dtype=np.uint8)
+    slow = imghash.block_responses_float32(plane)
+    expected, _ = imghash.neighbourhood_bits(slow)
+    np.testing.assert_array_equal(imghash.marr_hildreth_bits(gray), expected)
+    np.testing.assert_allclose(imghash.block_responses(plane), slow, atol=3e-6 * np.abs(slow).max())
+
+
+@pytest.mark.parametrize("size", [64, 128, 512])
+def test_pdq_quality_where_steps_are_whole_percents(size: int) -> None:
+    """Steps of 51 levels are exactly 20 percent, or a rounding below."""
+    for seed in range(20):
+        gray = np.kron(np.random.default_rng(seed).integers(0, 6, (2, 2)) * 51, np.ones((size // 2, size // 2)))
+        pixels = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
+        samples = pdq.Samples(pixels)
+        assert samples.quality == min(pdq.gradient_sum(samples.exact) // 90, 100)
