@@ -4,18 +4,16 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs import dedup as jobs
-from jobs.progress import Style, style_for
-from pipeline import __version__, config, storage
+from jobs.progress import style_for
+from pipeline import __version__, config
 from pipeline.errors import NeardupError, RunError, UsageError
-from pipeline.run import cluster_from_file
 
 app = typer.Typer(
     help="Find near-duplicate images in corpora from a folder to a data lake.",
@@ -123,7 +121,7 @@ def dedup(
         "child.enabled": False if no_child else None,
         "max_error_rate": max_error_rate,
     }
-    _run(config.DedupJob, jobs.run_dedup, flags, threshold, config_file, sets, as_json, debug)
+    _run(config.DedupJob, flags, threshold, config_file, sets, as_json, debug)
 
 
 @app.command(
@@ -165,7 +163,7 @@ def hash_(
         "child.enabled": False if no_child else None,
         "max_error_rate": max_error_rate,
     }
-    _run(config.HashJob, jobs.run_hash, flags, None, config_file, sets, as_json, debug)
+    _run(config.HashJob, flags, None, config_file, sets, as_json, debug)
 
 
 @app.command(
@@ -188,7 +186,7 @@ def join(
 ) -> None:
     """Join the hashes that an output already has: pairs and groups, at another threshold."""
     flags = {"output": output, "hashers": hasher, "radius_bits": radius_bits, "cluster": cluster}
-    _run(config.JoinJob, jobs.run_join, flags, threshold, config_file, sets, as_json, debug)
+    _run(config.JoinJob, flags, threshold, config_file, sets, as_json, debug)
 
 
 @app.command(name="config")
@@ -201,7 +199,6 @@ def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash 
 
 def _run(
     kind: type[config.J],
-    run: Callable[[config.J, Style], dict[str, Any]],
     flags: dict[str, Any],
     threshold: float | None,
     config_file: str | None,
@@ -213,8 +210,8 @@ def _run(
     try:
         job = config.load(kind, config_file, tuple(sets or ()), flags)
         job = _with_threshold(job, threshold)
-        if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
-            job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
+        from jobs.dedup import run  # what it imports takes a second, which --help need not
+
         summary = run(job, style_for(as_json))
     except NeardupError as error:
         if debug:
@@ -270,7 +267,7 @@ def _show(summary: dict[str, Any]) -> None:
     if not summary["written"]:
         console.print("nothing to do: no media found, nothing written")
         return
-    where = storage.local_path(summary["output"]) or summary["output"]
+    where = summary["output"].removeprefix("file://")
     console.print(f"tables in {where}", soft_wrap=True, highlight=False)
     if summary.get("groups"):
         for line in _how_to_look(str(where)):
@@ -278,8 +275,11 @@ def _show(summary: dict[str, Any]) -> None:
 
 
 def _how_to_look(where: str) -> list[str]:
-    query = f"SELECT kept_uri, uri, reason FROM '{where}/groups/*.parquet' WHERE NOT keep ORDER BY kept_uri"
-    return [
-        f'python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"',
-        f"python -c \"import pandas; print(pandas.read_parquet('{where}/pairs').sort_values('distance'))\"",
+    """Shell lines that show the tables, with the Python of this process."""
+    python = Path(sys.executable)
+    here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    code = [
+        f"import duckdb; print(duckdb.read_parquet({where + '/groups/*.parquet'!r}).filter('NOT keep'))",
+        f"import pandas; print(pandas.read_parquet({where + '/pairs'!r}).sort_values('distance'))",
     ]
+    return [f'{here} -c "{line}"' for line in code]

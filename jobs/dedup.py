@@ -20,7 +20,7 @@ from pipeline.errors import RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.joins import radius_from_threshold
 from pipeline.media import DecodePolicy
-from pipeline.run import Workers, claimed, workers
+from pipeline.run import Workers, claimed, cluster_from_file, workers
 from pipeline.stages import grouping, hashing, joining, live
 from pipeline.stages.listing import list_inputs, total_bytes
 
@@ -35,6 +35,18 @@ class Wanted(NamedTuple):
 
 
 Summary = dict[str, Any]
+
+
+def run(job: Job, style: Style) -> Summary:
+    """Run any of the jobs of this module; gives the summary that is also written as run.json."""
+    if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
+        job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
+    if isinstance(job, DedupJob):
+        return run_dedup(job, style)
+    if isinstance(job, HashJob):
+        return run_hash(job, style)
+    assert isinstance(job, JoinJob)
+    return run_join(job, style)
 
 
 def run_hash(job: HashJob, style: Style) -> Summary:
@@ -57,7 +69,9 @@ def run_join(job: JoinJob, style: Style) -> Summary:
         raise UsageError(f"{job.output!r} is not an output of neardup; make one with: neardup hash INPUT --output …")
     for maker, _ in wanted:
         if maker.folder not in manifest:
-            raise UsageError(f"{job.output!r} has no hashes of {maker.spec}; add them: neardup hash … --hasher {maker.spec}")
+            raise UsageError(
+                f"{job.output!r} has no hashes of {maker.spec}; add them: neardup hash … --hasher {maker.spec}"
+            )
     with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
         _join_stages(root, wanted, job, pool, summary, style, check)
     return summary

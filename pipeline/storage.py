@@ -140,7 +140,7 @@ def _list_input(given: str) -> Iterator[Listed]:
                 raise UsageError(f"no such file or folder: {given!r}")
             for name, info in sorted(found.items()):
                 if info["type"] == "directory":
-                    yield from _walk(filesystem, name, _uri(filesystem, name))
+                    yield from _walk(filesystem, name)
                 elif _is_media(filesystem, info):
                     yield _listed(info, _uri(filesystem, name))
     except PermissionError as error:

@@ -34,8 +34,8 @@ def cropped(left: float, top: float, right: float, bottom: float) -> Change:
 
     def change(photo: PIL.Image.Image) -> PIL.Image.Image:
         width, height = photo.size
-        box = (left * width, top * height, (1 - right) * width, (1 - bottom) * height)
-        return photo.crop(tuple(round(edge) for edge in box))
+        right_edge, bottom_edge = round((1 - right) * width), round((1 - bottom) * height)
+        return photo.crop((round(left * width), round(top * height), right_edge, bottom_edge))
 
     return change
 
@@ -52,7 +52,7 @@ def captioned(photo: PIL.Image.Image) -> PIL.Image.Image:
 def faded(photo: PIL.Image.Image) -> PIL.Image.Image:
     """Transparent towards the right edge, over the last twelfth."""
     ramp = np.clip((photo.width - np.arange(photo.width)) * 12 / photo.width, 0, 1) * 255
-    photo.putalpha(PIL.Image.fromarray(np.repeat(np.uint8(ramp)[None], photo.height, axis=0)))
+    photo.putalpha(PIL.Image.fromarray(np.repeat(ramp.astype(np.uint8)[None], photo.height, axis=0)))
     return photo
 
 
@@ -80,7 +80,7 @@ COPIES: dict[str, tuple[str, str, list[Change], dict[str, Any]]] = {
     "headquarters.webp": ("perception/image1.jpg", "format", [], {"quality": 75}),
     "butterfly.png": ("perception/image2.jpg", "format", [], {"optimize": True}),
     "escort-quality-25.jpg": ("perception/image3.jpg", "reencode", [], {"quality": 25}),
-    "church-cropped.jpg": ("perception/image4.jpg", "crop", [cropped(0.01, 0.02, 0.01, 0.01)], {"quality": 90}),
+    "church-cropped.jpg": ("perception/image4.jpg", "crop", [cropped(0.02, 0.02, 0.02, 0.02)], {"quality": 90}),
     "fort-exact.jpg": ("perception/image5.jpg", "exact", [], {}),
     "cathedral-brighter.jpg": ("perception/image9.jpg", "brightness", [brightened(0.8)], {"quality": 90}),
     "bomber-palette.png": ("perception/image10.jpg", "palette", [palette(64)], {"optimize": True}),
@@ -100,7 +100,7 @@ COPIES: dict[str, tuple[str, str, list[Change], dict[str, Any]]] = {
     "lagoon-cropped.jpg": (
         "endless-sky/water10-harro.jpg",
         "crop",
-        [cropped(0.01, 0.0, 0.01, 0.02)],
+        [cropped(0.02, 0.0, 0.02, 0.03)],
         {"quality": 85},
     ),
     "rocket.tiff": ("endless-sky/nasa6.jpg", "format", [resized(0.5)], {"compression": "tiff_lzw"}),

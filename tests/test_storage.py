@@ -163,3 +163,11 @@ def test_inside(tmp_path: Path) -> None:
     assert storage.is_inside(f"{here}/link/out", f"{here}/real")
     assert not storage.is_inside(f"{here}-2", here) and not storage.is_inside("s3://a/bc", "s3://a/b")
     assert storage.is_inside("s3://a/b/c", "s3://a/b")
+
+
+def test_a_glob_may_match_folders(tmp_path: Path) -> None:
+    for folder in ("shard1", "shard2", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").write_bytes(b"x")
+    found = [one.uri for one in storage.list_media([str(tmp_path / "shard*")])]
+    assert found == [f"file://{tmp_path}/shard{number}/a.jpg" for number in (1, 2)]

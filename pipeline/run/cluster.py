@@ -8,12 +8,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import dask
 import dask.bag
 import yaml
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, LocalCluster, as_completed
 
 from pipeline.errors import ConfigError, NeardupError, RunError
 
@@ -30,7 +31,8 @@ class Mapper(Protocol):
     def __call__(self, function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]: ...
 
 
-class Workers(NamedTuple):
+@dataclass(frozen=True)
+class Workers:
     """A mapper, the number of tasks it runs at a time, where to watch it (None in process), and its losses."""
 
     mapper: Mapper
@@ -146,7 +148,7 @@ def _on(client: Client) -> Mapper:
         pending.reverse()
         under_way += submit()
         while under_way:
-            future: Future = next(completed)
+            future: Any = next(completed)
             under_way -= 1
             if future.status == "finished":
                 yield from future.result()

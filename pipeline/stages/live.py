@@ -137,8 +137,7 @@ def cut(listing: pa.Table, needed: np.ndarray, slice_items: int, slice_bytes: in
     """Cut the items that need anything into slices of at most so many items and about so many bytes."""
     sizes = listing["size"].to_numpy()
     slices: list[Slice] = []
-    patterns = np.unique(needed[needed.any(axis=1)], axis=0) if needed.size else []
-    for pattern in patterns:
+    for pattern in np.unique(needed[needed.any(axis=1)], axis=0):
         rows = np.flatnonzero((needed == pattern).all(axis=1))
         before = np.concatenate([[0], np.cumsum(sizes[rows])])
         start = 0

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipeline import __version__
 
 
@@ -111,14 +113,17 @@ BAD: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_usage_is_one_line_and_exit_2(photos: Path, tmp_path: Path, name: str) -> None:
+def test_bad_usage_is_one_line_and_exit_2(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     (tmp_path / "photos.txt").write_text("a file")
     (tmp_path / "bad.yaml").write_text("inputs: [photos]\noutput: out\nhasherr: [pdq]\n")
     (tmp_path / "broken.yaml").write_text("inputs: [photos\n")
     before = sorted(tmp_path.rglob("*"))
     arguments, message = BAD[name]
-    done = neardup(*arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr and done.stderr.startswith("neardup: ") and done.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
 

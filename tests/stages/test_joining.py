@@ -1,0 +1,81 @@
+"""From matching hashes to pairs of items: against a slow, obvious derivation."""
+
+from collections import defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import joins
+from pipeline.stages import joining
+
+
+def prepared(hashes: np.ndarray, items: np.ndarray) -> tuple[joining.Prepared, pa.Table]:
+    unique, sets = joins.distinct(hashes)
+    order = np.lexsort((items, sets))
+    starts = np.searchsorted(sets[order], np.arange(len(unique) + 1))
+    found = joins.self_join(unique, 3)
+    matches = pa.table([found.i, found.j, found.distance], schema=joining._MATCHES)
+    uris = pa.array([f"u{n:03d}" for n in range(items.max() + 1)])
+    return joining.Prepared([], [], uris, items[order], starts, 0), matches
+
+
+def obvious(hashes: np.ndarray, items: np.ndarray) -> dict[tuple[int, int], tuple[int, int, float, float]]:
+    rows = defaultdict(list)
+    for a in range(len(items)):
+        for b in range(len(items)):
+            distance = int(np.bitwise_count(hashes[a] ^ hashes[b]).sum())
+            if items[a] < items[b] and distance <= 3:
+                rows[int(items[a]), int(items[b])].append((a, b, distance))
+    count = np.bincount(items)
+    return {
+        (x, y): (
+            min(d for _, _, d in found),
+            len(found),
+            len({a for a, _, _ in found}) / count[x],
+            len({b for _, b, _ in found}) / count[y],
+        )
+        for (x, y), found in rows.items()
+    }
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 63)), min_size=1, max_size=40))
+def test_pairs_equal_the_obvious_derivation(rows: list[tuple[int, int]]) -> None:
+    """Items with several rows (frames, segments), equal hashes within and across items, near ones."""
+    items = np.array([item for item, _ in rows])
+    items = np.unique(items, return_inverse=True)[1]
+    hashes = np.array([[value, value // 3] for _, value in rows], np.uint8)
+    ready, matches = prepared(hashes, items)
+    found, hubs = joining._pairs(ready, matches, 3)
+    got = {
+        (int(a), int(b)): (int(d), int(m), float(oa), float(ob))
+        for a, b, d, m, oa, ob in zip(*found, strict=True)
+    }  # fmt: skip
+    assert got == obvious(hashes, items)
+    assert hubs == []
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_large_sets_become_stars_around_their_smallest_item(swap: bool) -> None:
+    near, far = (1, 0) if swap else (0, 1)
+    hashes = np.array([[near]] * 40 + [[far]] * 50, np.uint8)
+    items = np.random.default_rng(0).permutation(90)
+    ready, matches = prepared(hashes, items)
+    found, hubs = joining._pairs(ready, matches, 3)
+    first, second = items[:40], items[40:]
+    expected = {(min(a, b), max(a, b)) for i, a in enumerate(first) for b in first[:i]}  # 780 pairs: all
+    expected |= {(second.min(), b) for b in second if b != second.min()}
+    centre, others = (first.min(), second) if first.min() < second.min() else (second.min(), first)
+    expected |= {(min(centre, b), max(centre, b)) for b in others}
+    assert set(zip(found.item_a.tolist(), found.item_b.tolist(), strict=True)) == expected
+    assert sorted(items for _, items, _ in hubs) == [50, 90]
+
+
+def test_a_negative_radius_matches_nothing_not_even_equal_hashes() -> None:
+    hashes = np.zeros((3, 2), np.uint8)
+    ready, matches = prepared(hashes, np.arange(3))
+    found, _ = joining._pairs(ready, matches.slice(0, 0), -1)
+    assert len(found.item_a) == 0
