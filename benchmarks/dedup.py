@@ -1,15 +1,17 @@
 """How fast is a whole run, what does the killable child cost, and how much memory do its processes take?
 
-    python benchmarks/dedup.py CORPUS [--rounds 5]
+    python benchmarks/dedup.py CORPUS [--rounds 5] [--copies 5]
 
-Runs `neardup hash` with and without the child in turn, on one worker, and prints the ratio pair by pair (so that a
-machine whose speed drifts does not matter); then `neardup dedup` on a local cluster with the memory of each of its processes.
+Runs `neardup hash` over several copies of the corpus with and without the child in turn, on one worker, and prints the
+ratio pair by pair, so that a machine whose speed drifts does not matter; then `neardup dedup` over the corpus on a
+local cluster with the memory of each of its processes.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +26,7 @@ import psutil
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="+", help="folders of images")
+    parser.add_argument("--copies", type=int, default=5, help="copies of the corpus in a paired run")
     parser.add_argument("--rounds", type=int, default=5, help="paired runs")
     arguments = parser.parse_args()
     print(
@@ -33,7 +36,11 @@ def main() -> None:
     print(
         ", ".join(f"{name} {version(name)}" for name in ("neardup", "numpy", "opencv-python-headless", "distributed"))
     )
-    child_cost(arguments.corpus, arguments.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        for copy in range(arguments.copies):
+            for number, one in enumerate(arguments.corpus):
+                shutil.copytree(one, f"{folder}/{copy}-{number}")
+        child_cost([folder], arguments.rounds)
     whole_run(arguments.corpus)
 
 

@@ -63,24 +63,36 @@ MEMBERS = st.tuples(
 )
 
 
-@given(st.lists(MEMBERS, max_size=30), st.booleans())
-def test_the_kept_item_is_first_in_a_plain_sort(members: list[tuple[int, int, int, float]], dates: bool) -> None:
-    n = len(members)
+def check_kept_items(members: list[tuple[int, int, int, float]], dates: bool) -> None:
+    """The kept item and the reasons, against sorting each group in plain Python."""
     bucket, pixels, size_bytes, mtime = (np.array([m[k] for m in members]) for k in range(4))
     labels = np.array([int(np.flatnonzero(bucket == b)[0]) for b in bucket], np.int64)
     when = mtime.astype(float)
-    given_mtime = (
-        np.array(np.where(np.isnan(when), "NaT", when.astype("M8[s]").astype(str)), "M8[s]") if dates else when
-    )
-    kept = groups.choose_kept(labels, pixels.astype(np.int64), size_bytes.astype(np.int64), given_mtime)
-    key = [(-pixels[x], -size_bytes[x], np.inf if np.isnan(when[x]) else when[x], x) for x in range(n)]
-    for item in range(n):
+    moments = np.array(np.where(np.isnan(when), "NaT", when.astype("M8[s]").astype(str)), "M8[s]")
+    kept = groups.choose_kept(labels, pixels.astype(np.int64), size_bytes.astype(np.int64), moments if dates else when)
+    key = [
+        (-p, -b, np.inf if np.isnan(t) else t, x)
+        for x, (p, b, t) in enumerate(zip(pixels, size_bytes, when, strict=True))
+    ]
+    for item in range(len(members)):
         group = sorted(np.flatnonzero(labels == labels[item]), key=lambda x: key[x])
         best = group[0]
         assert (kept.kept[item], kept.keep[item], kept.size[item]) == (best, best == item, len(group))
         rival = (group[1] if len(group) > 1 else item) if item == best else best
         wanted = next(c for c in range(4) if key[item][c] != key[rival][c] or c == 3)
         assert groups.REASONS[kept.reason[item]] == groups.REASONS[wanted]
+
+
+@given(st.lists(MEMBERS, max_size=30), st.booleans())
+def test_the_kept_item_is_first_in_a_plain_sort(members: list[tuple[int, int, int, float]], dates: bool) -> None:
+    check_kept_items(members, dates)
+
+
+def test_the_kept_item_among_many_ties() -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.integers(0, [[40], [2], [2], [4]], (4, 400))
+    times = np.where(columns[3] == 3, np.nan, columns[3])
+    check_kept_items(list(zip(*columns[:3], times, strict=True)), dates=True)
 
 
 def test_null_pixels_and_bytes_come_last_too() -> None:

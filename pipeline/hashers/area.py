@@ -19,22 +19,24 @@ _Indexes = npt.NDArray[np.intp]
 _LARGE = 1 << 17
 # With more doubtful pixels than this, OpenCV's own resize is as fast.
 _MANY = 48
+# Sums over columns of larger values than this need 64 bits.
+_WIDE = 1 << 15
 # OpenCV leaves out edge pixels with a smaller share than this.
 _SMALLEST_SHARE = 1e-3
 
 
 def area_resize(plane: Pixels, width: int, height: int) -> Pixels:
     """A plane, shape (H, W) or (H, W, C), uint8, resized by area averaging as `cv2.resize` with INTER_AREA does."""
-    if not _is_worth_it(plane, width, height):
+    if not is_worth_it(plane, width, height):
         return _opencv_resize(plane, width, height)
     means = area_means(plane, width, height)
     doubtful = np.argwhere(is_doubtful(means, plane.shape[1] / width, plane.shape[0] / height))
     if len(doubtful) > _MANY:
         return _opencv_resize(plane, width, height)
     small = np.rint(means).astype(np.uint8)
-    for position in doubtful:
-        row, column, *channel = (int(index) for index in position)
-        small[tuple(position)] = _opencv_pixel(plane[(..., *channel)], (row, column), (width, height))
+    for row, column, *channel in doubtful.tolist():
+        single = plane[:, :, channel[0]] if channel else plane
+        small[(row, column, *channel)] = _opencv_pixel(single, (row, column), (width, height))
     return small
 
 
@@ -86,16 +88,42 @@ def is_doubtful(means: Means, scale_x: float, scale_y: float) -> npt.NDArray[np.
     return doubtful
 
 
-def _is_worth_it(plane: Pixels, width: int, height: int) -> bool:
+def is_worth_it(plane: Pixels, width: int, height: int) -> bool:
+    """Is the plane large and its shrinking no whole number (for which OpenCV is fast)?"""
     rows, columns = plane.shape[:2]
     shrinks = width <= columns and height <= rows
     by_whole_numbers = columns % width == 0 and rows % height == 0
     return shrinks and not by_whole_numbers and rows * columns >= _LARGE
 
 
+def rounded_block(plane: Pixels, rows: range, columns: range, size: tuple[int, int]) -> tuple[Pixels, Pixels]:
+    """A block of the resized plane: its least and its greatest possible pixels, which differ where doubtful.
+
+    `rows` and `columns` are those of the resized plane, whose (width, height) is `size`.
+    """
+    scale_x, scale_y = plane.shape[1] / size[0], plane.shape[0] / size[1]
+    first_row, row_shares = _shares(plane.shape[0], size[1], rows)
+    first_column, column_shares = _shares(plane.shape[1], size[0], columns)
+    window = plane[
+        first_row : first_row + row_shares.shape[1], first_column : first_column + column_shares.shape[1]
+    ].astype(np.float64)
+    means = row_shares @ window @ column_shares.T
+    doubtful = is_doubtful(means, scale_x, scale_y)
+    return np.where(doubtful, np.floor(means), np.rint(means)), np.where(doubtful, np.ceil(means), np.rint(means))
+
+
+def _shares(length: int, outputs: int, chosen: range) -> tuple[int, Means]:
+    """The first pixel under the chosen outputs, and the share that each of them has of the pixels from there on."""
+    first, stop = chosen.start * length // outputs, -(-chosen.stop * length // outputs)
+    pixel, output = np.arange(first, stop)[None, :] * outputs, np.arange(chosen.start, chosen.stop)[:, None] * length
+    overlap = np.minimum(pixel + outputs, output + length) - np.maximum(pixel, output)
+    return first, np.where(overlap > _SMALLEST_SHARE * outputs, overlap, 0) / length
+
+
 def _along_last(values: npt.NDArray[np.int32], cuts: Edges) -> Means:
     """Integer sums between the cuts of the last axis, with the divided pixels' parts."""
-    sums = np.add.reduceat(values, cuts.first, axis=-1) - cuts.left * values[..., cuts.first]
+    whole = np.add.reduceat(values, cuts.first, axis=-1, dtype=np.int64 if values.max() > _WIDE else np.int32)
+    sums = whole - cuts.left * values[..., cuts.first]
     sums[..., :-1] += cuts.right[:-1] * values[..., cuts.first[1:]]
     return sums
 

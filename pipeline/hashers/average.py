@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 
 from pipeline.errors import UsageError
+from pipeline.hashers.area import Pixels
 from pipeline.hashers.base import PlanesHasher, Vectors
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import VARIANTS, isometric_view
-from pipeline.hashers.planes import Pixels, Planes
+from pipeline.hashers.planes import Planes
 
 
 def average_bits(small: Pixels) -> Vector:

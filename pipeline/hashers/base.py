@@ -20,9 +20,10 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.hashers import encoding
+from pipeline.hashers.area import Pixels
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import VARIANTS, isometric_arrays
-from pipeline.hashers.planes import Pixels, Planes
+from pipeline.hashers.planes import Planes
 from pipeline.hashers.reading import ImageInput, to_image_array
 
 DistanceMetric = Literal["hamming", "euclidean", "sqeuclidean", "cosine", "custom"]

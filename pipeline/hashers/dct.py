@@ -8,10 +8,11 @@ import numpy as np
 import scipy.fft
 
 from pipeline.errors import UsageError
+from pipeline.hashers.area import Pixels
 from pipeline.hashers.base import PlanesHasher, Vectors
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import isometric_dct
-from pipeline.hashers.planes import Pixels, Planes
+from pipeline.hashers.planes import Planes
 
 
 def low_frequencies(small: Pixels, size: int, shift: int) -> Vector:

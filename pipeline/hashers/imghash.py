@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.hashers.area import Pixels
 from pipeline.hashers.base import PlanesHasher, Vectors
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import VARIANTS, isometric_view
-from pipeline.hashers.planes import Pixels, Planes
+from pipeline.hashers.planes import Planes
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -24,11 +25,12 @@ _Float32 = npt.NDArray[np.float32]
 def marr_hildreth_bits(gray: Pixels) -> Vector:
     """Is each block's response to a Marr wavelet above the mean of its 3x3 neighbourhood? (Zauner 2010)"""
     blurred = cv2.GaussianBlur(gray, (7, 7), 0)
-    image = cv2.equalizeHist(cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC))
-    blocks = block_responses(np.asarray(image, dtype=np.uint8))
-    bits, margin = neighbourhood_bits(blocks)
-    if margin <= _RESPONSE_ROUNDING * float(np.abs(blocks).max()):
-        bits, _ = neighbourhood_bits(block_responses_float32(np.asarray(image, dtype=np.uint8)))
+    resized = cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC)
+    image = np.asarray(cv2.equalizeHist(resized), dtype=np.uint8)
+    responses = block_responses(image)
+    bits, margin = neighbourhood_bits(responses)
+    if margin <= _RESPONSE_ROUNDING * float(np.abs(responses).max()):
+        bits, _ = neighbourhood_bits(block_responses_float32(image))
     return bits
 
 
@@ -37,35 +39,38 @@ _RESPONSE_ROUNDING = 4e-6
 
 
 def block_responses(image: Pixels) -> _Float32:
-    """31x31 responses summed over 16x16 blocks; the kernel is a sum of two separable ones, so two small products."""
-    g, h = _block_weights()
-    pixels = image.astype(np.float32)
-    return np.asarray((g @ pixels @ h.T + h @ pixels @ g.T).T, dtype=np.float32)
+    """The responses in 8x8 windows of 3x3 blocks, shape (64, 9), of a 512x512 image; window and block order as hashed.
+
+    The kernel is a sum of two separable ones, and a window's blocks depend on 64 rows (and columns) from 8 before it.
+    """
+    weights = _window_weights()
+    framed = cv2.copyMakeBorder(image[:504, :504], 8, 0, 8, 0, cv2.BORDER_REFLECT_101).astype(np.float32)
+    halves = (weights @ framed.reshape(8, 64, 512)).reshape(48, 8, 64) @ weights.T
+    halves = halves.reshape(8, 6, 8, 6)
+    responses = halves[:, :3, :, 3:] + halves[:, 3:, :, :3]
+    return responses.transpose(2, 0, 3, 1).reshape(64, 9).astype(np.float32, copy=False)
 
 
 @functools.cache
-def _block_weights() -> tuple[_Float32, _Float32]:
-    """Two 31x512 matrices: convolve with one factor of the kernel, then sum over blocks of 16.
+def _window_weights() -> _Float32:
+    """6x64: for three blocks, convolve with a factor of the kernel and sum over 16 pixels; both factors, g above h.
 
     (2 - u² - v²)·e^((u² + v²)/2) = g(u)·h(v) + h(u)·g(v) with g(x) = e^(x²/2) and h(x) = (1 - x²)·e^(x²/2).
     """
     x = (np.arange(17) - 8) / 2
     g = np.exp(x**2 / 2)
-    h = (1 - x**2) * g
-    offsets = np.arange(16)[:, None] + np.arange(17)[None, :] - 8
-    matrices = np.zeros((2, 31, 512))
-    for block in range(31):
-        position = np.abs(16 * block + offsets)  # mirrored at the first pixel, as the border rule says; 512 is not met
-        for matrix, factor in zip(matrices, (g, h), strict=True):
-            np.add.at(matrix[block], position.ravel(), np.broadcast_to(factor, position.shape).ravel())
-    return matrices[0].astype(np.float32), matrices[1].astype(np.float32)
+    weights = np.zeros((6, 64))
+    for half, factor in enumerate((g, (1 - x**2) * g)):
+        for block in range(3):
+            weights[3 * half + block, 16 * block : 16 * block + 32] = np.convolve(np.ones(16), factor)
+    return weights.astype(np.float32)
 
 
 def block_responses_float32(image: Pixels) -> _Float32:
     """The reference: OpenCV's own float32 convolution with the full kernel, then the sums."""
-    response = cv2.filter2D(image, cv2.CV_32F, _marr_kernel())
-    blocks = np.asarray(response)[:496, :496].astype(np.float64).reshape(31, 16, 31, 16).sum(axis=(1, 3))
-    return np.asarray(blocks.T, dtype=np.float32)
+    response = np.asarray(cv2.filter2D(image, cv2.CV_32F, _marr_kernel()))
+    blocks = response[:496, :496].astype(np.float64).reshape(31, 16, 31, 16).sum(axis=(1, 3)).T.astype(np.float32)
+    return np.lib.stride_tricks.sliding_window_view(blocks, (3, 3))[::4, ::4].reshape(64, 9)
 
 
 @functools.cache
@@ -76,9 +81,8 @@ def _marr_kernel() -> _Float32:
     return (2 - q).astype(np.float32) * np.exp(q / 2).astype(np.float32)
 
 
-def neighbourhood_bits(blocks: _Float32) -> tuple[Vector, float]:
-    """576 bits from 8x8 windows of 3x3 blocks, and how close the closest response is to its window's mean."""
-    windows = np.lib.stride_tricks.sliding_window_view(blocks, (3, 3))[::4, ::4].reshape(64, 9)
+def neighbourhood_bits(windows: _Float32) -> tuple[Vector, float]:
+    """576 bits: is each response above its window's mean? And how close the closest comes to it."""
     means = (windows.astype(np.float64).sum(axis=1, keepdims=True) / 9).astype(np.float32)
     return (windows > means).ravel(), float(np.abs(windows - means).min())
 

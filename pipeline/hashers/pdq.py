@@ -9,18 +9,22 @@ import functools
 import math
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.hashers.area import Pixels
 from pipeline.hashers.base import PlanesHasher, Vectors
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import VARIANTS, isometric_dct
-from pipeline.hashers.planes import Pixels, Planes
+from pipeline.hashers.planes import Planes
 
 _Float32 = npt.NDArray[np.float32]
 
 SIZE = 64
 _MIN_SIDE = 5
+# Large images are worked on in strips that stay in the processor's cache.
+_STRIP_ROWS = 32
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -29,8 +33,10 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 def luma(rgb: Pixels) -> _Float32:
     """Rec. 601 luma, computed in float64, kept in float32."""
-    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    plane: _Float32 = (r * 0.299 + g * 0.587 + b * 0.114).astype(np.float32)
+    plane = np.empty(rgb.shape[:2], np.float32)
+    for first in range(0, len(rgb), _STRIP_ROWS):
+        r, g, b = (rgb[first : first + _STRIP_ROWS, :, channel] for channel in range(3))
+        plane[first : first + _STRIP_ROWS] = r * 0.299 + g * 0.587 + b * 0.114
     return plane
 
 
@@ -40,15 +46,18 @@ def smoothed_samples(plane: _Float32) -> _Float32:
     if plane.shape == (SIZE, SIZE):
         return plane
     rows, columns = sample_positions(height), sample_positions(width)
-    once = _box_pass(_box_pass(plane.T, _window(width)).T, _window(height))
-    twice = _box_pass(once.T, _window(width))[columns].T
-    return np.ascontiguousarray(_box_pass(twice, _window(height))[rows])
+    once = _box_pass(_transposed(_box_pass(_transposed(plane), _window(width))), _window(height))
+    twice = _box_pass(_transposed(once), _window(width))[columns]
+    return _box_pass(np.ascontiguousarray(twice.T), _window(height))[rows]
+
+
+def _transposed(plane: _Float32) -> _Float32:
+    return np.asarray(cv2.transpose(plane), dtype=np.float32)
 
 
 def _box_pass(plane: _Float32, window: int) -> _Float32:
     """Means of `window` rows around each row by a running sum: one addition and one subtraction per row, in float32."""
     n = plane.shape[0]
-    plane = np.ascontiguousarray(plane)
     ahead = (window + 2) // 2
     means = np.empty_like(plane)
     total = np.zeros(plane.shape[1], np.float32)

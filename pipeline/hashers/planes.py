@@ -9,11 +9,10 @@ from typing import Any, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import UsageError
+from pipeline.hashers.area import Pixels, area_resize
 
-Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 Plane = Literal["rgb", "gray", "gray_swapped"]
 
@@ -65,11 +64,6 @@ def check_rgb(image: Pixels) -> Pixels:
     if image.dtype != np.uint8:
         raise UsageError(f"Provided images must have 8 bits per channel (uint8), not {image.dtype}")
     return image
-
-
-def area_resize(plane: Pixels, width: int, height: int) -> Pixels:
-    """A plane of one or three channels resized by area averaging, rounded half to even."""
-    return _pixels(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def box_filtered(gray: Pixels, size: int) -> Pixels:

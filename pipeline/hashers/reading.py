@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from pipeline import media
 from pipeline.errors import MissingError, PolicyError, TransientError, UndecodableError, UsageError
-from pipeline.hashers.planes import Pixels, check_rgb
+from pipeline.hashers.area import Pixels
+from pipeline.hashers.planes import check_rgb
 
 # Anything `read` takes: str, Path, bytes, a file object, a PIL image, or an array. PIL is not imported here.
 ImageInput = Any

@@ -1,5 +1,6 @@
 """The functions of the reference's `hashers.tools`: reading, encodings, quality and isometric transforms."""
 
+from pipeline.hashers.area import Pixels
 from pipeline.hashers.encoding import (
     Vector,
     b64_to_hex,
@@ -9,7 +10,7 @@ from pipeline.hashers.encoding import (
     vector_to_string,
 )
 from pipeline.hashers.isometric import isometric_arrays, isometric_dct
-from pipeline.hashers.planes import Pixels, Planes, gradient_quality
+from pipeline.hashers.planes import Planes, gradient_quality
 from pipeline.hashers.reading import ImageInput, compute_md5, read, to_image_array
 
 __all__ = [

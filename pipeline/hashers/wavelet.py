@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pywt
 
 from pipeline.errors import UsageError
+from pipeline.hashers.area import Pixels, area_means, is_worth_it, rounded_block
 from pipeline.hashers.base import PlanesHasher
 from pipeline.hashers.encoding import Vector
-from pipeline.hashers.planes import Pixels, Planes
+from pipeline.hashers.planes import Planes
 
 _Float32 = npt.NDArray[np.float32]
 _HALF = np.float32(1 / math.sqrt(2))
@@ -23,17 +24,60 @@ _HALF = np.float32(1 / math.sqrt(2))
 _ROUNDING = 1e-3
 
 
+# How far the mean of a block may move when its pixels are rounded to whole levels (and tiny edges are left out).
+_LEVEL_ROUNDING = 0.53
+
+
 def haar_bits(image: Pixels, size: int) -> Vector:
     """Is each of size x size block sums above their median? Equal to `haar_bits_float32`, bit for bit."""
     cell = image.shape[0] // size
     columns = np.add.reduce(image.reshape(size, cell, size * cell), axis=1, dtype=np.int32)
     sums = columns.reshape(size, size, cell).sum(axis=2).ravel()
-    ordered = np.sort(sums)
-    below, above = int(ordered[sums.size // 2 - 1]), int(ordered[sums.size // 2])
-    if above - below <= 2 * _ROUNDING * cell * cell:
-        return haar_bits_float32(image, size)
-    bits: Vector = sums >= above
+    bits = _upper_half(sums, sums, sums.size // 2, 2 * _ROUNDING * cell * cell)
+    return haar_bits_float32(image, size) if bits is None else bits
+
+
+def haar_bits_unresized(plane: Pixels, scale: int, size: int) -> Vector | None:
+    """`haar_bits` of a plane resized to scale x scale, without resizing more of it than the blocks near the median.
+
+    None where those do not decide it.
+    """
+    cell = scale // size
+    means = area_means(plane, size, size).ravel()
+    ordered = np.sort(means)
+    lowest = ordered[means.size // 2 - 1] - _LEVEL_ROUNDING
+    highest = ordered[means.size // 2] + _LEVEL_ROUNDING
+    bits: Vector = means > highest + _LEVEL_ROUNDING
+    near = np.flatnonzero(~bits & (means >= lowest - _LEVEL_ROUNDING))
+    if len(near) > means.size // 8:
+        return None
+    below = means.size - int(bits.sum()) - len(near)
+    sums = np.array([_block_sums(plane, divmod(int(block), size), cell, scale) for block in near])
+    upper = _upper_half(sums[:, 0], sums[:, 1], means.size // 2 - below, 2 * _ROUNDING * cell * cell)
+    if upper is None:
+        return None
+    bits[near] = upper
     return bits
+
+
+def _upper_half(least: Vector, greatest: Vector, rank: int, gap: float) -> Vector | None:
+    """Which values come after the first `rank` in ascending order; None where a gap no wider leaves it open.
+
+    Each value is only known to lie between `least` and `greatest`.
+    """
+    order = np.argsort(least)
+    if least[order[rank:]].min() - greatest[order[:rank]].max() <= gap:
+        return None
+    upper = np.ones(least.size, bool)
+    upper[order[:rank]] = False
+    return upper
+
+
+def _block_sums(plane: Pixels, block: tuple[int, int], cell: int, scale: int) -> tuple[float, float]:
+    """The least and the greatest possible sum of the pixels of one block of the resized plane."""
+    rows, columns = (range(index * cell, (index + 1) * cell) for index in block)
+    least, greatest = rounded_block(plane, rows, columns, (scale, scale))
+    return float(least.sum()), float(greatest.sum())
 
 
 def haar_bits_float32(image: Pixels, size: int) -> Vector:
@@ -82,10 +126,12 @@ class WaveletHash(PlanesHasher):
     def _hash(self, planes: Planes) -> Vector:
         natural = 1 << (min(planes.rgb.shape[:2]).bit_length() - 1)
         scale = self.image_scale or max(natural, self.hash_size)
-        image = planes.area("gray_swapped", scale, scale)
-        if self.mode == "haar":
-            return haar_bits(image, self.hash_size)
-        return wavelet_bits(image, self.hash_size, self.mode)
+        if self.mode != "haar":
+            return wavelet_bits(planes.area("gray_swapped", scale, scale), self.hash_size, self.mode)
+        bits = None
+        if scale > self.hash_size and is_worth_it(planes.gray_swapped, scale, scale):
+            bits = haar_bits_unresized(planes.gray_swapped, scale, self.hash_size)
+        return haar_bits(planes.area("gray_swapped", scale, scale), self.hash_size) if bits is None else bits
 
 
 def _haar_forward(plane: _Float32, levels: int) -> tuple[_Float32, list[tuple[_Float32, _Float32, _Float32]]]:

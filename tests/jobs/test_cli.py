@@ -86,13 +86,13 @@ def test_an_input_that_became_empty_empties_the_tables(photos: Path, tmp_path: P
 
 BAD: dict[str, tuple[list[str], str]] = {
     "missing path": (["dedup", "nowhere", "-o", "out"], "no such file or folder: 'nowhere'"),
-    "unknown hasher": (["dedup", "photos", "-o", "out", "--hasher", "fash"], "unknown hasher 'fash'; did you mean 'phash'"),
+    "unknown hasher": (["dedup", "photos", "-o", "out", "--hasher", "fash"], "'fash'; did you mean 'phash'?"),
     "unknown parameter": (["dedup", "photos", "-o", "out", "--hasher", "phash:hashsize=8"], "hash_size"),
     "threshold 7": (["dedup", "photos", "-o", "out", "--threshold", "7"], "threshold 7 is outside 0..1"),
     "threshold in words": (["dedup", "photos", "-o", "out", "--hasher", "phash@near"], "'near' is not a number"),
     "no threshold": (["dedup", "photos", "-o", "out", "--hasher", "phash"], "give one: --hasher phash@"),
     "real-valued": (["dedup", "photos", "-o", "out", "--hasher", "colormoment@9"], "real-valued"),
-    "threshold of two": (["dedup", "photos", "-o", "out", "--hasher", "pdq", "--hasher", "phash", "--threshold", "0.1"], "single hasher"),
+    "threshold of two": (["join", "x", "--hasher", "pdq", "--hasher", "ahash", "--threshold", "1"], "single hasher"),
     "same hasher twice": (["hash", "photos", "-o", "out", "--hasher", "pdq", "--hasher", "pdq"], "twice"),
     "output is a file": (["dedup", "photos", "-o", "photos.txt"], "cannot be used"),
     "output below a file": (["dedup", "photos", "-o", "photos.txt/out"], "cannot be used"),
