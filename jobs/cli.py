@@ -46,6 +46,7 @@ ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE.yaml", help="Settings; a flag beats the file.")
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of `neardup config`.")]
+Isometric = Annotated[bool, typer.Option("--isometric", help="Find flipped and turned copies too.")]
 Alpha = Annotated[
     str | None, typer.Option("--alpha", metavar="white|drop", help="Transparent pixels: on white, or as stored.")
 ]
@@ -83,7 +84,7 @@ neardup dedup photos -o out
 
 neardup dedup photos more-photos -o out --hasher pdq --hasher dhash:hash_size=16@0.05
 
-neardup dedup photos -o out --threshold 0.1 --cluster none
+neardup dedup photos -o out --threshold 0.1 --isometric --cluster none
 
 neardup dedup --config configs/dedup.yaml --set slices.items=200"""
 )
@@ -93,6 +94,7 @@ def dedup(
     hasher: Hashers = None,
     threshold: Threshold = None,
     radius_bits: RadiusBits = None,
+    isometric: Isometric = False,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
     sets: Sets = None,
@@ -113,6 +115,7 @@ def dedup(
         "hashers": hasher,
         "radius_bits": radius_bits,
         "cluster": cluster,
+        "isometric": isometric or None,
         "decode.alpha": alpha,
         "decode.max_pixels": max_pixels,
         "decode.max_bytes": max_bytes,
@@ -136,6 +139,7 @@ def hash_(
     inputs: Inputs = None,
     output: Output = None,
     hasher: Hashers = None,
+    isometric: Isometric = False,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
     sets: Sets = None,
@@ -155,6 +159,7 @@ def hash_(
         "output": output,
         "hashers": hasher,
         "cluster": cluster,
+        "isometric": isometric or None,
         "decode.alpha": alpha,
         "decode.max_pixels": max_pixels,
         "decode.max_bytes": max_bytes,

@@ -21,7 +21,7 @@ from pipeline.hashers import parse, recommended_threshold
 from pipeline.joins import radius_from_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Workers, claimed, cluster_from_file, workers
-from pipeline.stages import grouping, hashing, joining, live
+from pipeline.stages import grouping, hashing, joining, live, pairing
 from pipeline.stages.listing import list_inputs, total_bytes
 
 _LIBRARIES = ("neardup", "dask", "distributed", "numpy", "numba", "opencv-python-headless", "pillow", "pyarrow")
@@ -51,13 +51,13 @@ def run(job: Job, style: Style) -> Summary:
 
 def run_hash(job: HashJob, style: Style) -> Summary:
     """MEDIA and HASHES of the inputs."""
-    wanted = [Wanted(live.maker(parse(text.partition("@")[0])), None) for text in job.hashers]
+    wanted = [Wanted(live.maker(parse(text.partition("@")[0]), job.isometric), None) for text in job.hashers]
     return _run_over_inputs(job, wanted, style)
 
 
 def run_dedup(job: DedupJob, style: Style) -> Summary:
     """MEDIA, HASHES, PAIRS and GROUPS of the inputs."""
-    return _run_over_inputs(job, wanted_to_join(job), style)
+    return _run_over_inputs(job, wanted_to_join(job, job.isometric), style)
 
 
 def run_join(job: JoinJob, style: Style) -> Summary:
@@ -77,14 +77,14 @@ def run_join(job: JoinJob, style: Style) -> Summary:
     return summary
 
 
-def wanted_to_join(job: JoinJob) -> list[Wanted]:
+def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
     """The hashers of a job with the radius of each. Raises UsageError for what cannot be joined."""
     if job.radius_bits is not None and len(job.hashers) > 1:
         raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
     wanted = []
     for text in job.hashers:
         spec, _, threshold = text.partition("@")
-        maker = live.maker(parse(spec))
+        maker = live.maker(parse(spec), isometric)
         bits = joining.joined_bits(maker)
         if job.radius_bits is not None:
             wanted.append(Wanted(maker, min(job.radius_bits, bits)))
@@ -185,6 +185,7 @@ def _options(job: HashJob) -> hashing.HashingOptions:
         limits=Limits(job.child.deadline_s, job.child.memory_limit),
         max_bytes=job.decode.max_bytes,
         read_budget_bytes=job.slices.read_budget,
+        isometric=job.isometric,
         in_child=job.child.enabled,
     )
 
@@ -210,16 +211,16 @@ def _join_stages(
             for tile in pool.mapper(joining.join_tile, prepared.tasks):
                 done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                 advance(1, 0, 0)
-        found = joining.write_pairs(root, maker, prepared, radius_bits)
+        found = pairing.write_pairs(root, maker, prepared, radius_bits)
         check()
         manifest = storage.read_manifest(root)
-        live.commit(root, joining.with_pairs(root, manifest, maker, found), "join-")
+        live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-")
         summary["pairs"][maker.spec] = found.pair_rows
         summary["stages"][f"join {maker.spec}"] = {
             "seconds": _since(begun),
             "radius_bits": radius_bits,
-            "hashes": len(prepared.items),
-            "distinct_hashes": len(prepared.starts) - 1,
+            "hashes": len(prepared.rows.items),
+            "distinct_hashes": len(prepared.rows.starts) - 1,
             "left_out": prepared.left_out,
             "pairs": found.pair_rows,
             "hubs": found.hub_rows,

@@ -78,16 +78,23 @@ def failed(error: MediaError) -> Answer:
 # --- the work, wherever it runs ---------------------------------------------------------------------------------------
 
 
-def work_item(
-    data: bytes, hashers: Sequence[Any], policy: DecodePolicy, skipped: dict[int, str], enter: Callable[[int], None]
-) -> Answer:
+@dataclass(frozen=True)
+class Work:
+    """What is done with every item."""
+
+    hashers: Sequence[Any]
+    policy: DecodePolicy
+    isometric: bool
+
+
+def work_item(data: bytes, work: Work, skipped: dict[int, str], enter: Callable[[int], None]) -> Answer:
     """Decode one item once and hash it with every hasher; `enter` is told each stage before it begins."""
     from pipeline.hashers import Planes
     from pipeline.media import decode_image
 
     enter(_DECODING)
     try:
-        image = decode_image(data, policy)
+        image = decode_image(data, work.policy)
     except MediaError as error:
         return failed(error)
     except MemoryError:
@@ -95,31 +102,33 @@ def work_item(
     height, width = image.pixels.shape[:2]
     answer = Answer(image.format, width, height, image.frame_count, image.partial)
     planes = Planes(image.pixels)
-    for number, hasher in enumerate(hashers):
+    for number, hasher in enumerate(work.hashers):
         if number in skipped:
             answer.hashes.append([_no_hash(skipped[number])])
             continue
         enter(number + 1)
-        answer.hashes.append(_hash_rows(hasher, planes))
+        answer.hashes.append(_hash_rows(hasher, planes, work.isometric))
     return answer
 
 
-def _hash_rows(hasher: Any, planes: Any) -> list[HashRow]:
+def _hash_rows(hasher: Any, planes: Any, isometric: bool) -> list[HashRow]:
     try:
-        vectors, quality = hasher.hash_planes(planes)
-        if not isinstance(vectors, list):
-            vectors = [vectors]
-        packed = [None if vector is None else hasher.pack(vector) for vector in vectors]
+        if isometric:
+            variants, quality = hasher.hash_planes_isometric(planes)
+        else:
+            upright, quality = hasher.hash_planes(planes)
+            variants = {"r0": upright}
+        rows = [
+            HashRow(variant, index, None, hasher.pack(vector), int(quality), None)
+            for variant, vectors in variants.items()
+            for index, vector in enumerate(vectors if isinstance(vectors, list) else [vectors])
+            if vector is not None
+        ]
     except MemoryError:
         return [_no_hash("poison: ran out of memory (--memory-limit)")]
     except Exception as error:  # a hasher may be anyone's code: its failure is a row, not the end of the run
         return [_no_hash(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")]
-    if not packed:
-        return [_no_hash("this hasher finds nothing to hash here")]
-    return [
-        HashRow("r0", index, None, one, int(quality), None if one is not None else "this hasher has no hash for it")
-        for index, one in enumerate(packed)
-    ]
+    return rows or [HashRow("r0", 0, None, None, int(quality), "this hasher has no hash for this image")]
 
 
 def _no_hash(error: str) -> HashRow:
@@ -132,8 +141,13 @@ def _no_hash(error: str) -> HashRow:
 class Child:
     """A worker process of our own; a context manager. `work` may be called many times, one call at a time."""
 
-    def __init__(self, hashers: Sequence[str], policy: DecodePolicy, limits: Limits):
-        self._setup = {"hashers": list(hashers), "policy": asdict(policy), "limits": asdict(limits)}
+    def __init__(self, hashers: Sequence[str], policy: DecodePolicy, limits: Limits, isometric: bool = False):
+        self._setup = {
+            "hashers": list(hashers),
+            "policy": asdict(policy),
+            "limits": asdict(limits),
+            "isometric": isometric,
+        }
         self._names = list(hashers)
         self._deadline_s = limits.deadline_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -338,9 +352,8 @@ class Inline:
 
     replaced = 0
 
-    def __init__(self, hashers: Sequence[str], policy: DecodePolicy):
-        self._hashers = _prepared(hashers)
-        self._policy = policy
+    def __init__(self, hashers: Sequence[str], policy: DecodePolicy, isometric: bool = False):
+        self._work = Work(_prepared(hashers), policy, isometric)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -351,7 +364,7 @@ class Inline:
             if isinstance(item, Answer):
                 yield item
             else:
-                yield work_item(item, self._hashers, self._policy, {}, lambda _: None)
+                yield work_item(item, self._work, {}, lambda _: None)
 
 
 # --- the child's side -------------------------------------------------------------------------------------------------
@@ -364,8 +377,7 @@ def serve() -> None:
     os.dup2(2, 1)  # what a library prints must not reach the protocol
     setup = msgpack.unpackb(incoming.read(_FRAME.unpack(incoming.read(_FRAME.size))[0]))
     try:
-        hashers = _prepared(setup["hashers"])
-        policy = DecodePolicy(**setup["policy"])
+        work = Work(_prepared(setup["hashers"]), DecodePolicy(**setup["policy"]), setup["isometric"])
         limits = Limits(**setup["limits"])
         _limit_memory(limits.memory_bytes)
     except Exception as error:
@@ -378,7 +390,7 @@ def serve() -> None:
         signal.setitimer(signal.ITIMER_REAL, 2 * limits.deadline_s + 10)
         skipped = msgpack.unpackb(incoming.read(_FRAME.unpack(header)[0]), strict_map_key=False)
         data = incoming.read(_BODY.unpack(incoming.read(_BODY.size))[0])
-        answer = work_item(data, hashers, policy, skipped, lambda stage: _send(outgoing, stage))
+        answer = work_item(data, work, skipped, lambda stage: _send(outgoing, stage))
         _send(outgoing, vars(answer))
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -53,6 +53,7 @@ class HashJob(Job):
     """MEDIA and HASHES of the inputs."""
 
     inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files")
+    isometric: bool = Field(False, description="hash the flips and quarter turns too, and match them")
     decode: Decode = Decode()
     child: Child = Child()
     slices: Slices = Slices()

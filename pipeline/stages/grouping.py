@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import groups, storage, tables
-from pipeline.stages.joining import write_chunks
+from pipeline.stages.pairing import write_chunks
 
 _FACTS = ["uri", "size", "mtime", "width", "height"]
 

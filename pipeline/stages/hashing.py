@@ -30,6 +30,7 @@ class HashingOptions:
     limits: Limits = field(default_factory=Limits)
     max_bytes: int = 512 << 20
     read_budget_bytes: int = 128 << 20
+    isometric: bool = False
     in_child: bool = True
 
 
@@ -69,7 +70,7 @@ def prepare(
     for number, piece in enumerate(slices):
         rows = listing.take(pa.array(piece.rows)).combine_chunks()
         specs = tuple(makers[i].spec for i in piece.makers)
-        name = _part_name(rows, specs, options.policy)
+        name = _part_name(rows, specs, options)
         digest.update(name.encode())
         batches.append(rows)
         tasks.append(HashTask(root, "", number, name, specs, options))
@@ -78,9 +79,9 @@ def prepare(
     return [task._replace(work=work) for task in tasks]
 
 
-def _part_name(rows: pa.Table, specs: Sequence[str], policy: DecodePolicy) -> str:
+def _part_name(rows: pa.Table, specs: Sequence[str], options: HashingOptions) -> str:
     """Named by what it will hold: the same work done twice writes the same part."""
-    digest = blake2b("\0".join([policy.spec, *specs]).encode(), digest_size=12)
+    digest = blake2b("\0".join([options.policy.spec, str(options.isometric), *specs]).encode(), digest_size=12)
     for column in (rows["uri"], rows["version"]):
         digest.update("\0".join(column.to_pylist()).encode())
     return f"part-{digest.hexdigest()}.parquet"
@@ -90,7 +91,7 @@ def hash_slice(task: HashTask) -> Receipt:
     """Read, decode and hash one slice; its hash parts are written first, its MEDIA part, the receipt, last."""
     begun = time.perf_counter()
     rows = tables.read_row_group(task.root, task.work, task.row_group)
-    makers = [maker(parse(spec)) for spec in task.specs]
+    makers = [maker(parse(spec), task.options.isometric) for spec in task.specs]
     uris, versions = rows["uri"].to_pylist(), rows["version"].to_pylist()
     worker = _worker(task.specs, task.options)
     replaced = worker.replaced
@@ -220,14 +221,14 @@ _kept: tuple[tuple[Any, ...], Child | Inline] | None = None
 
 def _worker(specs: tuple[str, ...], options: HashingOptions) -> Child | Inline:
     global _kept
-    wanted = (specs, options.policy, options.limits, options.in_child)
+    wanted = (specs, options.policy, options.limits, options.isometric, options.in_child)
     if _kept and _kept[0] != wanted:
         close_worker()
     if not _kept:
         if options.in_child:
-            _kept = (wanted, Child(specs, options.policy, options.limits))
+            _kept = (wanted, Child(specs, options.policy, options.limits, options.isometric))
         else:
-            _kept = (wanted, Inline(specs, options.policy))
+            _kept = (wanted, Inline(specs, options.policy, options.isometric))
     return _kept[1]
 
 

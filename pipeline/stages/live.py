@@ -31,17 +31,18 @@ class Maker(NamedTuple):
     hasher: Hasher
     spec: str
     folder: str
+    isometric: bool  # a row for each flip and quarter turn, instead of one for the upright image
 
     @property
     def stamp(self) -> list[Any]:
         """The part of `made_by` that two hash parts must share to be comparable."""
-        return [self.spec, self.hasher.revision]
+        return [self.spec, self.hasher.revision, "isometric" if self.isometric else "upright"]
 
 
-def maker(hasher: Hasher) -> Maker:
+def maker(hasher: Hasher, isometric: bool = False) -> Maker:
     """A hasher with its canonical spec and its folder in an output."""
     spec = canonical(hasher)
-    return Maker(hasher, spec, f"hashes/hasher={folder_label(spec)}")
+    return Maker(hasher, spec, f"hashes/hasher={folder_label(spec)}", isometric)
 
 
 @dataclass(frozen=True)

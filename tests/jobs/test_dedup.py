@@ -152,6 +152,38 @@ def test_thousands_of_copies_become_a_star(photos: Path, tmp_path: Path) -> None
     assert len(rows(out, "groups")) == 51
 
 
+def test_flips_and_turns_are_found_and_named(photos: Path, tmp_path: Path) -> None:
+    turns = {
+        "fv": Image.Transpose.FLIP_TOP_BOTTOM,
+        "fh": Image.Transpose.FLIP_LEFT_RIGHT,
+        "r180": Image.Transpose.ROTATE_180,
+        "r90": Image.Transpose.ROTATE_90,
+        "r90fv": Image.Transpose.TRANSPOSE,
+        "r90fh": Image.Transpose.TRANSVERSE,
+        "r270": Image.Transpose.ROTATE_270,
+    }
+    for name, turn in turns.items():
+        with Image.open(photos / "image1.jpg") as photo:
+            photo.transpose(turn).save(photos / f"z-{name}.png")
+    dedup(photos, tmp_path / "upright")
+    assert not rows(tmp_path / "upright", "pairs/hasher=phash-hash_size-16")
+    out = tmp_path / "out"
+    summary = dedup(photos, out, isometric=True, block_rows=30)
+    assert len(rows(out, "hashes/hasher=phash-hash_size-16")) == 17 * 8
+    found = rows(out, "pairs/hasher=phash-hash_size-16")
+    assert len(found) == 8 * 7 / 2 and summary["groups"] == 1
+    inverse = {"r90": "r270", "r270": "r90"}
+    for row in found:
+        if str(row["uri_a"]).endswith("image1.jpg"):  # turning b back gives a
+            name = str(row["uri_b"]).rsplit("z-", 1)[1].removesuffix(".png")
+            assert (
+                row["variant"] == inverse.get(name, name)
+                and row["matches"] == row["overlap_a"] == row["overlap_b"] == 1
+            )
+    dedup(photos, tmp_path / "upright", isometric=True)
+    assert all_rows(tmp_path / "upright") == all_rows(out)
+
+
 # --- same rows, whatever ----------------------------------------------------------------------------------------------
 
 

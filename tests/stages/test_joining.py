@@ -9,17 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import joins
-from pipeline.stages import joining
+from pipeline.hashers.isometric import VARIANTS, isometric_view
+from pipeline.stages import pairing
+from pipeline.stages.joining import Rows
 
 
-def prepared(hashes: np.ndarray, items: np.ndarray) -> tuple[joining.Prepared, pa.Table]:
+def prepared(hashes: np.ndarray, items: np.ndarray) -> tuple[Rows, joins.Matches]:
     unique, sets = joins.distinct(hashes)
     order = np.lexsort((items, sets))
     starts = np.searchsorted(sets[order], np.arange(len(unique) + 1))
-    found = joins.self_join(unique, 3)
-    matches = pa.table([found.i, found.j, found.distance], schema=joining._MATCHES)
     uris = pa.array([f"u{n:03d}" for n in range(items.max() + 1)])
-    return joining.Prepared([], [], uris, items[order], starts, 0), matches
+    rows = Rows(uris, items[order], order, np.zeros(len(items), np.int64), starts)
+    within = pairing._within(rows, 3)
+    return rows, joins.Matches(*map(np.concatenate, zip(within, joins.self_join(unique, 3), strict=True)))
 
 
 def obvious(hashes: np.ndarray, items: np.ndarray) -> dict[tuple[int, int], tuple[int, int, float, float]]:
@@ -48,11 +50,10 @@ def test_pairs_equal_the_obvious_derivation(rows: list[tuple[int, int]]) -> None
     items = np.array([item for item, _ in rows])
     items = np.unique(items, return_inverse=True)[1]
     hashes = np.array([[value, value // 3] for _, value in rows], np.uint8)
-    ready, matches = prepared(hashes, items)
-    found, hubs = joining._pairs(ready, matches, 3)
+    found, hubs = pairing.item_pairs(*prepared(hashes, items))
     got = {
         (int(a), int(b)): (int(d), int(m), float(oa), float(ob))
-        for a, b, d, m, oa, ob in zip(*found, strict=True)
+        for a, b, d, m, oa, ob, _ in zip(*found, strict=True)
     }  # fmt: skip
     assert got == obvious(hashes, items)
     assert hubs == []
@@ -63,19 +64,23 @@ def test_large_sets_become_stars_around_their_smallest_item(swap: bool) -> None:
     near, far = (1, 0) if swap else (0, 1)
     hashes = np.array([[near]] * 40 + [[far]] * 50, np.uint8)
     items = np.random.default_rng(0).permutation(90)
-    ready, matches = prepared(hashes, items)
-    found, hubs = joining._pairs(ready, matches, 3)
+    found, hubs = pairing.item_pairs(*prepared(hashes, items))
     first, second = items[:40], items[40:]
     expected = {(min(a, b), max(a, b)) for i, a in enumerate(first) for b in first[:i]}  # 780 pairs: all
     expected |= {(second.min(), b) for b in second if b != second.min()}
     centre, others = (first.min(), second) if first.min() < second.min() else (second.min(), first)
     expected |= {(min(centre, b), max(centre, b)) for b in others}
     assert set(zip(found.item_a.tolist(), found.item_b.tolist(), strict=True)) == expected
-    assert sorted(items for _, items, _ in hubs) == [50, 90]
+    assert sorted(hub.items for hub in hubs) == [50, 90]
 
 
 def test_a_negative_radius_matches_nothing_not_even_equal_hashes() -> None:
-    hashes = np.zeros((3, 2), np.uint8)
-    ready, matches = prepared(hashes, np.arange(3))
-    found, _ = joining._pairs(ready, matches.slice(0, 0), -1)
-    assert len(found.item_a) == 0
+    rows, _ = prepared(np.zeros((3, 2), np.uint8), np.arange(3))
+    assert len(pairing._within(rows, -1).i) == 0 and len(pairing._within(rows, 0).i) == 1
+
+
+def test_every_turn_is_undone_by_its_inverse() -> None:
+    pixels = np.arange(12).reshape(3, 4)
+    for number, variant in enumerate(VARIANTS):
+        undone = isometric_view(isometric_view(pixels, variant), VARIANTS[pairing._INVERSE[number]])
+        assert np.array_equal(undone, pixels), variant

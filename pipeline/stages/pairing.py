@@ -1,0 +1,187 @@
+"""PAIRS and HUBS: from matching hashes to pairs of items."""
+
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import joins, tables
+from pipeline.hashers import VARIANTS
+from pipeline.stages.joining import UPRIGHT, Prepared, Rows, read_matches
+from pipeline.stages.live import Maker
+
+ALL_PAIRS_LIMIT = 1024  # two sets with more combinations than this are written as a star
+_ROWS_PER_PART = 1_000_000
+# the turn that undoes each variant: all undo themselves but the two quarter turns
+_INVERSE = np.array([VARIANTS.index({"r90": "r270", "r270": "r90"}.get(name, name)) for name in VARIANTS])
+
+
+class Written(NamedTuple):
+    """The parts and rows of the tables that a join gives."""
+
+    pairs: list[str]
+    hubs: list[str]
+    pair_rows: int
+    hub_rows: int
+
+
+def write_pairs(root: str, maker: Maker, prepared: Prepared, radius_bits: int) -> Written:
+    """Derive PAIRS and HUBS from the matches of all tiles, and write them."""
+    rows = prepared.rows
+    matches = [
+        np.concatenate(column) for column in zip(_within(rows, radius_bits), *read_matches(root, prepared), strict=True)
+    ]
+    pairs, hubs = item_pairs(rows, joins.Matches(*matches))
+    made_by = {"hasher": maker.stamp, "radius_bits": radius_bits}
+    table = pa.table(
+        {
+            "uri_a": rows.uris.take(pa.array(pairs.item_a)),
+            "uri_b": rows.uris.take(pa.array(pairs.item_b)),
+            "distance": pairs.distance / maker.hasher.hash_length,
+            "matches": pairs.matches,
+            "overlap_a": pairs.overlap_a,
+            "overlap_b": pairs.overlap_b,
+            "variant": pa.array(VARIANTS).take(pa.array(pairs.variant)),
+            "offset_s": pa.nulls(len(pairs.item_a), pa.float64()),
+        },
+        schema=tables.PAIRS,
+    )
+    hub_table = pa.table(
+        {
+            "hasher": pa.array([maker.spec] * len(hubs), pa.string()),
+            "uri": rows.uris.take(pa.array([hub.item for hub in hubs], pa.int64())),
+            "items": pa.array([hub.items for hub in hubs], pa.int64()),
+            "reason": pa.array([hub.reason for hub in hubs], pa.string()),
+        },
+        schema=tables.HUBS,
+    )
+    label = maker.folder.split("/")[1]
+    return Written(
+        write_chunks(root, f"pairs/{label}", table, made_by),
+        write_chunks(root, "hubs", hub_table, made_by),
+        len(table),
+        len(hub_table),
+    )
+
+
+def with_pairs(root: str, manifest: dict[str, list[str]], maker: Maker, written: Written) -> dict[str, list[str]]:
+    """The manifest after this join: it replaces what an earlier join of the same hasher gave."""
+    others = [name for name in manifest.get("hubs", []) if tables.made_by(root, name)["hasher"][0] != maker.spec]
+    return {**manifest, f"pairs/{maker.folder.split('/')[1]}": written.pairs, "hubs": [*others, *written.hubs]}
+
+
+def write_chunks(root: str, folder: str, table: pa.Table, made_by: dict[str, Any]) -> list[str]:
+    """Write a table as parts of bounded size, named by their content; no part for no rows."""
+    names = []
+    for start in range(0, len(table), _ROWS_PER_PART):
+        rows = table.slice(start, _ROWS_PER_PART)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as stream:
+            stream.write_table(rows)
+        digest = blake2b(sink.getvalue(), digest_size=12).hexdigest()
+        names.append(f"{folder}/part-{digest}.parquet")
+        tables.write_part(root, names[-1], rows, made_by)
+    return names
+
+
+def _within(rows: Rows, radius_bits: int) -> joins.Matches:
+    """Each set of several rows as a match of itself: equal hashes, distance 0."""
+    same = np.flatnonzero(np.diff(rows.starts) > 1) if radius_bits >= 0 else np.empty(0, np.int64)
+    return joins.Matches(same, same, np.zeros(len(same), np.int32))
+
+
+class Pairs(NamedTuple):
+    """Parallel arrays, one entry per pair of items, item_a < item_b, in that order; distance in bits."""
+
+    item_a: np.ndarray
+    item_b: np.ndarray
+    distance: np.ndarray
+    matches: np.ndarray  # matching pairs of frames
+    overlap_a: np.ndarray  # share of a's frames that match
+    overlap_b: np.ndarray
+    variant: np.ndarray  # index into VARIANTS: the transform of b that matched
+
+
+class Hub(NamedTuple):
+    """Sets too large for all their pairs: written as a star around one item."""
+
+    item: int
+    items: int
+    reason: str
+
+
+def item_pairs(rows: Rows, matches: joins.Matches) -> tuple[Pairs, list[Hub]]:
+    """The pairs of items that have rows in matching sets; and a hub for each match of sets that are too large."""
+    counts = np.diff(rows.starts)
+    i, j, distance = matches
+    combinations = np.where(i == j, counts[i] * (counts[i] - 1) // 2, counts[i] * counts[j])
+    star = combinations > ALL_PAIRS_LIMIT
+    row_a, row_b, which = _every_pair(rows.starts, i[~star], j[~star])
+    found = [(row_a, row_b, distance[~star][which])]
+    hubs = []
+    for left, right, apart in zip(i[star].tolist(), j[star].tolist(), distance[star].tolist(), strict=True):
+        if rows.items[rows.starts[right]] < rows.items[rows.starts[left]]:
+            left, right = right, left
+        others = np.arange(rows.starts[right] + (left == right), rows.starts[right + 1])
+        found.append((np.full(len(others), rows.starts[left]), others, np.full(len(others), apart)))
+        hubs.append(_hub(rows, left, right, apart))
+    return _by_items(rows, *(np.concatenate(column) for column in zip(*found, strict=True))), hubs
+
+
+def _hub(rows: Rows, left: int, right: int, apart: int) -> Hub:
+    members = [rows.items[rows.starts[one] : rows.starts[one + 1]] for one in {left, right}]
+    items = len(np.unique(np.concatenate(members)))
+    why = "share one hash" if left == right else f"have one of two hashes {apart} bits apart"
+    return Hub(int(rows.items[rows.starts[left]]), items, f"{items} items {why}")
+
+
+def _every_pair(starts: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every row of set i[k] with every row of set j[k] (each pair once where the sets are the same), and k."""
+    left, right = np.diff(starts)[i], np.diff(starts)[j]
+    sizes = left * right
+    which = np.repeat(np.arange(len(i)), sizes)
+    position = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    row_a, row_b = starts[i[which]] + position // right[which], starts[j[which]] + position % right[which]
+    once = (i[which] != j[which]) | (row_a < row_b)
+    return row_a[once], row_b[once], which[once]
+
+
+def _by_items(rows: Rows, row_a: np.ndarray, row_b: np.ndarray, distance: np.ndarray) -> Pairs:
+    """Row pairs gathered by the pair of items they belong to."""
+    items, variants = rows.items, rows.variants
+    swapped = items[row_a] > items[row_b]
+    row_a, row_b = np.where(swapped, row_b, row_a), np.where(swapped, row_a, row_b)
+    upright_a, upright_b = variants[row_a] == UPRIGHT, variants[row_b] == UPRIGHT
+    wanted = (items[row_a] != items[row_b]) & (upright_a | upright_b)
+    row_a, row_b, distance, upright_a = row_a[wanted], row_b[wanted], distance[wanted], upright_a[wanted]
+    variant = np.where(upright_a, variants[row_b], _INVERSE[variants[row_a]])
+    a, b, frame_a, frame_b = items[row_a], items[row_b], rows.frames[row_a], rows.frames[row_b]
+    best = np.lexsort((variant, distance, b, a))
+    first = best[_changes(a[best], b[best])]
+    group = np.empty(len(a), np.int64)
+    group[best] = np.cumsum(_changes(a[best], b[best])) - 1
+    frames_of = np.bincount(items[np.unique(rows.frames, return_index=True)[1]]) if len(items) else items
+    return Pairs(
+        a[first],
+        b[first],
+        distance[first],
+        _distinct_per_group(len(first), group, frame_a, frame_b),
+        _distinct_per_group(len(first), group, frame_a) / frames_of[a[first]],
+        _distinct_per_group(len(first), group, frame_b) / frames_of[b[first]],
+        variant[first],
+    )
+
+
+def _changes(*columns: np.ndarray) -> np.ndarray:
+    """Where a row of sorted columns differs from the row before it: bool (n,), true for the first."""
+    change = np.ones(len(columns[0]), bool)
+    change[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return change
+
+
+def _distinct_per_group(groups: int, group: np.ndarray, *columns: np.ndarray) -> np.ndarray:
+    """How many different rows of the columns each group has."""
+    order = np.lexsort((*columns, group))
+    fresh = _changes(group[order], *(column[order] for column in columns))
+    return np.bincount(group[order][fresh], minlength=groups)
