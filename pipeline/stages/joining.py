@@ -169,19 +169,33 @@ def join_tile(task: JoinTask) -> Tile:
     """Join two blocks of distinct hashes and write the matches; the part is the tile's receipt."""
     left = _read_block(task.root, task.left)
     if task.left == task.right:
-        found = joins.self_join(left, task.radius_bits)
+        chunks = joins.self_join_chunks(left, task.radius_bits)
         compared = len(left) * (len(left) - 1) // 2
     else:
         right = _read_block(task.root, task.right)
-        found = joins.cross_join(left, right, task.radius_bits)
+        chunks = joins.cross_join_chunks(left, right, task.radius_bits)
         compared = len(left) * len(right)
-    i, j = found.i + task.left.start, found.j + task.right.start
-    tables.write_part(task.root, task.tile, pa.table([i, j, found.distance], schema=_MATCHES), {})
-    return Tile(compared, len(i))
+    matches = spilled = 0
+    last = _MATCHES.empty_table()
+    for found in chunks:  # all but the last chunk are spilled; the last is the receipt and says how many there are
+        if len(last):
+            tables.write_part(task.root, _spilled(task.tile, spilled), last, {})
+            spilled += 1
+        i, j = found.i + task.left.start, found.j + task.right.start
+        last = pa.table([i, j, found.distance], schema=_MATCHES)
+        matches += len(last)
+    tables.write_part(task.root, task.tile, last, {"spilled": spilled})
+    return Tile(compared, matches)
+
+
+def _spilled(tile: str, number: int) -> str:
+    return f"{tile.removesuffix('.parquet')}-{number:06d}.parquet"
 
 
 def read_matches(root: str, prepared: Prepared) -> Iterator[joins.Matches]:
-    """The matches of all tiles, tile by tile; i and j number the sets of `prepared.rows`."""
+    """The matches of all tiles, chunk by chunk; i and j number the sets of `prepared.rows`."""
     for tile in prepared.tiles:
-        found = tables.read_table(root, [tile], _MATCHES)
-        yield joins.Matches(*(found[name].to_numpy() for name in _MATCHES.names))
+        spilled = tables.made_by(root, tile)["spilled"]
+        for part in [*(_spilled(tile, number) for number in range(spilled)), tile]:
+            found = tables.read_part(root, part)
+            yield joins.Matches(*(found[name].to_numpy() for name in _MATCHES.names))

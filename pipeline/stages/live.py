@@ -60,21 +60,17 @@ def usable_parts(root: str, makers: Sequence[Maker], policy: DecodePolicy) -> Us
     """Find the parts of this output that a run with these hashers and this decode policy may build on."""
     manifest = storage.read_manifest(root)
     names = storage.list_names(root)
-    present = set(names)
     live = {name for parts in manifest.values() for name in parts}
-    if missing := sorted(live - present):
+    if missing := sorted(live.difference(names)):
         raise RunError(f"{root}: {len(missing)} live parts are gone, first {missing[0]}; restore them or start anew")
     found = Usable(manifest, names, [], {maker.folder: [] for maker in makers}, frozenset())
-    orphans: set[str] = set()
+    orphans: set[str] = set()  # hash parts whose slice was finished by an interrupted run
     retried = set()
     for name in sorted((n for n in names if _is_part(n, "media")), key=lambda n: n not in live):
         made_by = tables.made_by(root, name)
-        receipts = [_beside(name, folder) for folder in made_by["folders"]]
-        if name not in live and not present.issuperset(receipts):
-            continue
         if made_by["decode"] == policy.spec:
             found.media.append(name)
-            orphans.update(receipts if name not in live else ())
+            orphans.update(_beside(name, folder) for folder in made_by["folders"] if name not in live)
             if made_by["max_pixels"] != policy.max_pixels:
                 retried.add(name)
     for maker in makers:

@@ -1,6 +1,7 @@
 """From matching hashes to pairs of items: against a slow, obvious derivation."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import joins
 from pipeline.hashers.isometric import VARIANTS, isometric_view
-from pipeline.stages import pairing
+from pipeline.stages import joining, pairing
 from pipeline.stages.joining import Rows
 
 
@@ -84,3 +85,30 @@ def test_every_turn_is_undone_by_its_inverse() -> None:
     for number, variant in enumerate(VARIANTS):
         undone = isometric_view(isometric_view(pixels, variant), VARIANTS[pairing._INVERSE[number]])
         assert np.array_equal(undone, pixels), variant
+
+
+def test_a_tile_spills_its_matches_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from functools import partial
+
+    hashes = np.random.default_rng(0).integers(0, 16, (300, 1), np.uint8) * np.uint8([1, 0, 0])
+    hashes[:, 1:] = np.arange(600).reshape(300, 2) % 251
+    root = f"file://{tmp_path}"
+    block = joining._write_block(root, "work/join-x", hashes, 0, 300)
+    task = joining.JoinTask(root, "work/join-x/tile-0-0.parquet", block, block, 3)
+    whole = joins.self_join(hashes, 3)
+    assert len(whole.i) > 100
+    monkeypatch.setattr(joins, "self_join_chunks", partial(joins.self_join_chunks, chunk_pairs=7))
+    assert joining.join_tile(task).matches == len(whole.i)
+    assert len(list(tmp_path.glob("work/*/tile*"))) >= len(whole.i) // 7
+    rows = joining.Rows(pa.array([]), *(np.empty(0, np.int64),) * 4)
+    chunks = list(joining.read_matches(root, joining.Prepared([], [task.tile], rows, 0)))
+    assert sorted(zip(*map(np.concatenate, zip(*chunks, strict=True)), strict=True)) == sorted(zip(*whole, strict=True))
+
+
+def test_a_turned_side_of_a_match_may_be_either() -> None:
+    """Item 0 turned matches item 1 upright: then item 1 turned back matches item 0; turned and turned say nothing."""
+    quarter, back, upright = VARIANTS.index("r90"), VARIANTS.index("r270"), VARIANTS.index("r0")
+    for variants, expected in [((quarter, upright), back), ((upright, quarter), quarter), ((quarter, back), None)]:
+        rows = Rows(pa.array(["a", "b"]), np.array([0, 1]), np.array([0, 1]), np.array(variants), np.array([0, 1, 2]))
+        found, _ = pairing.item_pairs(rows, joins.Matches(np.array([0]), np.array([1]), np.array([5])))
+        assert found.variant.tolist() == ([] if expected is None else [expected])
