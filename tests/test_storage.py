@@ -171,3 +171,19 @@ def test_a_glob_may_match_folders(tmp_path: Path) -> None:
         (tmp_path / folder / "a.jpg").write_bytes(b"x")
     found = [one.uri for one in storage.list_media([str(tmp_path / "shard*")])]
     assert found == [f"file://{tmp_path}/shard{number}/a.jpg" for number in (1, 2)]
+
+
+def test_no_more_is_read_ahead_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = PHOTOS[0].stat().st_size
+    begun: list[str] = []
+    read = storage.read_object
+
+    def counted(uri: str) -> bytes:
+        begun.append(uri)
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read_object", counted)
+    items = [(f"file://{PHOTOS[0]}", size)] * 20
+    for taken, _ in enumerate(storage.read_ahead(items, max_bytes=1 << 20, budget_bytes=3 * size, threads=4)):
+        assert len(begun) <= taken + 3
+    assert len(begun) == 20

@@ -1,11 +1,14 @@
 """Every fast path equals the slow obvious one, above all where bits hang on rounding."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
+import pywt
 from hasher_samples import PHOTOS, image
 
-from pipeline.hashers import PDQHash, PDQHashF, Planes, imghash, pdq, wavelet
+from pipeline.hashers import PDQHash, PDQHashF, Planes, area, imghash, pdq, wavelet
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -21,6 +24,13 @@ def symmetric(height: int, width: int, seed: int) -> np.ndarray:
 
 def few_tones(size: int, tones: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).integers(0, tones, (size, size)) * (255 // tones)).astype(np.uint8)
+
+
+def large(height: int, width: int) -> np.ndarray:
+    """A smooth image with grain: large enough for the paths of large images, sides of no round numbers."""
+    coarse = noise(9, 11, height)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(int)
+    return np.clip(smooth + noise(height, width, width) // 8, 0, 255).astype(np.uint8)
 
 
 TIED = {
@@ -62,15 +72,24 @@ def test_pdq_doubts_only_where_it_must() -> None:
     assert pdq.is_doubtful(pdq.Samples(TIED["flat"]).fast_block)
 
 
+def float32_bits(plane: np.ndarray, size: int) -> np.ndarray:
+    """The reference: PyWavelets on float32, the mean taken out by a full transform and back."""
+    depth = int(math.log2(len(plane)))
+    coefficients = pywt.wavedec2(plane.astype(np.float32) / 255, "haar", level=depth)
+    coefficients[0] *= 0
+    flat = pywt.waverec2(coefficients, "haar")
+    coarse = pywt.wavedec2(flat, "haar", level=depth - int(math.log2(size)))[0]
+    return (coarse > np.median(coarse)).ravel()
+
+
 @pytest.mark.parametrize("size", [2, 8, 16])
 @pytest.mark.parametrize("seed", range(4))
 def test_wavelet_bits_equal_the_float32_transform(size: int, seed: int) -> None:
     for scale in (16, 64, 256):
         photo = Planes(image(PHOTOS[seed])).area("gray_swapped", scale, scale)
-        for plane in (photo, few_tones(scale, 2, seed), few_tones(scale, 5, seed), np.full_like(photo, 9)):
-            if scale >= size:
-                expected = wavelet.haar_bits_float32(plane, size)
-                np.testing.assert_array_equal(wavelet.haar_bits(plane, size), expected)
+        half_flat = np.where(np.arange(scale)[:, None] < scale * 5 // 8, 200, photo).astype(np.uint8)
+        for plane in (photo, few_tones(scale, 2, seed), few_tones(scale, 5, seed), half_flat, np.full_like(photo, 9)):
+            np.testing.assert_array_equal(wavelet.haar_bits(plane, size), float32_bits(plane, size))
 
 
 def test_wavelet_bits_at_a_distance_of_one_from_the_median() -> None:
@@ -79,14 +98,66 @@ def test_wavelet_bits_at_a_distance_of_one_from_the_median() -> None:
     plane[plane == 80] = 70
     for extra in (1, 0):
         plane[64, 0] = 70 + extra
-        np.testing.assert_array_equal(wavelet.haar_bits(plane, 4), wavelet.haar_bits_float32(plane, 4))
+        np.testing.assert_array_equal(wavelet.haar_bits(plane, 4), float32_bits(plane, 4))
+
+
+LARGE = [(500, 777), (1023, 640), (512, 1000), (640, 600), (2049, 129)]
+
+
+@pytest.mark.parametrize("shape", LARGE)
+def test_area_resize_equals_opencv(shape: tuple[int, int]) -> None:
+    pixels = large(*shape)
+    gray = Planes(pixels).gray
+    for plane, width, height in ((pixels, 17, 16), (pixels, 9, 8), (gray, 16, 16), (gray, 64, 64), (gray, 50, 77)):
+        opencv = cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(area.area_resize(plane, width, height), opencv)
+    opencv = cv2.resize(gray, (31, 29), interpolation=cv2.INTER_AREA)
+    single = [[area.opencv_pixel(gray, (row, column), (31, 29)) for column in range(31)] for row in range(29)]
+    np.testing.assert_array_equal(single, opencv)
+
+
+@pytest.mark.parametrize("shape", LARGE)
+def test_wavelet_bits_without_the_resize(shape: tuple[int, int]) -> None:
+    plane = Planes(large(*shape)).gray_swapped
+    scale = 1 << (min(shape).bit_length() - 1)
+    resized = cv2.resize(plane, (scale, scale), interpolation=cv2.INTER_AREA)
+    decided = 0
+    for size in (4, 8, 16):
+        bits = wavelet.haar_bits_unresized(plane, area.area_means(plane, size, size), scale)
+        if bits is not None:
+            decided += 1
+            np.testing.assert_array_equal(bits, float32_bits(resized, size))
+    assert decided
+    assert wavelet.haar_bits_unresized(np.full_like(plane, 7), np.full((8, 8), 7.0), scale) is None
+
+
+def test_wavelet_blocks_that_rounding_brings_into_another_order() -> None:
+    """Fine grain of 100 and 101 is rounded away, coarse grain is not: the block with most of it comes to lie lowest."""
+    blocks = np.array([50] * 7 + [100] * 3 + [150] * 6, np.uint8).reshape(4, 4)
+    plane = np.kron(blocks, np.ones((150, 150), np.uint8))
+    fine = np.random.default_rng(0).random((150, 150)) < 0.42
+    plane[150:300, 450:][:60] += 1  # 0.40 of block 7
+    plane[300:450, :150][:62] += 1  # 0.41 of block 8
+    plane[300:450, 150:300] += fine  # 0.42 of block 9
+    means = area.area_means(plane, 4, 4)
+    assert means[1, 3] < means[2, 0] < means[2, 1]
+    resized = cv2.resize(plane, (64, 64), interpolation=cv2.INTER_AREA)
+    bits = wavelet.haar_bits_unresized(plane, means, 64)
+    np.testing.assert_array_equal(bits, float32_bits(resized, 4))
+    assert bits[[7, 8, 9]].tolist() == [True, True, False]
+
+
+def test_wavelet_blocks_that_are_equal_are_left_to_the_float32_transform() -> None:
+    blocks = np.array([*range(10, 80, 10), 100, 100, *range(120, 190, 10)], np.uint8).reshape(4, 4)
+    plane = np.kron(blocks, np.ones((150, 150), np.uint8))
+    assert wavelet.haar_bits_unresized(plane, area.area_means(plane, 4, 4), 64) is None
 
 
 @pytest.mark.parametrize("name", ["image1.jpg", "image5.jpg", "F(512,384)", "low_detail(100,100)", "square(32,32)"])
 def test_marr_hildreth_equals_opencv_convolution(name: str) -> None:
     gray = Planes(image(name)).gray_swapped
     blurred = cv2.GaussianBlur(gray, (7, 7), 0)
-    plane = np.asarray(cv2.equalizeHist(cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC)), dtype=np.uint8)
+    plane = cv2.equalizeHist(cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC))
     slow = imghash.block_responses_float32(plane)
     expected, _ = imghash.neighbourhood_bits(slow)
     np.testing.assert_array_equal(imghash.marr_hildreth_bits(gray), expected)

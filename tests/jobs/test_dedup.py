@@ -269,13 +269,17 @@ def test_a_run_killed_five_times_equals_one_that_was_not(photos: Path, tmp_path:
     assert not leftovers and not (out / "work").exists()
 
 
-def test_a_second_run_redoes_nothing(corpus: Path, tmp_path: Path) -> None:
+def test_a_second_run_redoes_nothing_and_clears_what_was_never_finished(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     dedup(corpus, out)
+    (out / "media" / "part-0.parquet.1f.tmp").write_bytes(b"half")
+    (out / "work").mkdir()
+    (out / "work" / "slices-0.parquet").write_bytes(b"old")
     before, parts = all_rows(out), hash_parts(out)
     summary = dedup(corpus, out)
     assert summary["stages"]["hash"]["slices"] == 0
     assert all_rows(out) == before and hash_parts(out) == parts
+    assert not list(out.rglob("*.tmp")) and not (out / "work").exists()
 
 
 def test_one_more_hasher_ten_more_files_and_a_changed_one_do_only_that_work(corpus: Path, tmp_path: Path) -> None:
