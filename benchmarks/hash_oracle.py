@@ -58,11 +58,11 @@ def main():
         answer = {}
         for spec in request["specs"]:
             hasher = made.setdefault(spec, make(spec, hashers))
-            text, quality = hasher.compute_with_quality(pixels, hash_format="hex")
+            _, quality = hasher.compute_with_quality(pixels, hash_format="hex")
             # compute_with_quality of PDQHashF gives the bits of PDQHash.
             answer[spec] = {"hex": hasher.compute(pixels, hash_format="hex"), "quality": int(quality)}
             if request["time"]:
-                answer[spec]["seconds"] = fastest(lambda h=hasher: h.compute(pixels, hash_format="vector"), 3)
+                answer[spec]["seconds"] = fastest(lambda h=hasher, p=pixels: h.compute(p, hash_format="vector"), 3)
                 name, _, parameters = spec.partition(":")
                 if name in IMAGEHASH and parameters == "hash_size=16":
                     image, function = PIL.Image.fromarray(pixels), getattr(imagehash, IMAGEHASH[name])

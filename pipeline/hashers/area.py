@@ -5,6 +5,7 @@ fractions, so the means are exact; they are rounded as OpenCV rounds them. Where
 OpenCV's float32 rounding might tip it, that one pixel is computed as OpenCV does.
 """
 
+import functools
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +18,8 @@ _Indexes = npt.NDArray[np.intp]
 
 # Below this many pixels OpenCV's own resize is as fast.
 _LARGE = 1 << 17
+# Pixels per output from which on exact means are faster.
+_SHRINK = 64
 # With more doubtful pixels than this, OpenCV's own resize is as fast.
 _MANY = 48
 # Sums over columns of larger values than this need 64 bits.
@@ -29,14 +32,19 @@ def area_resize(plane: Pixels, width: int, height: int) -> Pixels:
     """A plane, shape (H, W) or (H, W, C), uint8, resized by area averaging as `cv2.resize` with INTER_AREA does."""
     if not is_worth_it(plane, width, height):
         return _opencv_resize(plane, width, height)
-    means = area_means(plane, width, height)
+    return rounded_means(plane, area_means(plane, width, height))
+
+
+def rounded_means(plane: Pixels, means: Means) -> Pixels:
+    """The area means of a plane rounded as OpenCV rounds them."""
+    height, width = means.shape[:2]
     doubtful = np.argwhere(is_doubtful(means, plane.shape[1] / width, plane.shape[0] / height))
     if len(doubtful) > _MANY:
         return _opencv_resize(plane, width, height)
     small = np.rint(means).astype(np.uint8)
     for row, column, *channel in doubtful.tolist():
         single = plane[:, :, channel[0]] if channel else plane
-        small[(row, column, *channel)] = _opencv_pixel(single, (row, column), (width, height))
+        small[(row, column, *channel)] = opencv_pixel(single, (row, column), (width, height))
     return small
 
 
@@ -88,30 +96,34 @@ def is_doubtful(means: Means, scale_x: float, scale_y: float) -> npt.NDArray[np.
     return doubtful
 
 
-def is_worth_it(plane: Pixels, width: int, height: int) -> bool:
-    """Is the plane large and its shrinking no whole number (for which OpenCV is fast)?"""
+def shrinks_unevenly(plane: Pixels, width: int, height: int) -> bool:
+    """Is this a resize of a large plane by no whole numbers? OpenCV is slow at that alone."""
     rows, columns = plane.shape[:2]
     shrinks = width <= columns and height <= rows
     by_whole_numbers = columns % width == 0 and rows % height == 0
     return shrinks and not by_whole_numbers and rows * columns >= _LARGE
 
 
-def rounded_block(plane: Pixels, rows: range, columns: range, size: tuple[int, int]) -> tuple[Pixels, Pixels]:
-    """A block of the resized plane: its least and its greatest possible pixels, which differ where doubtful.
+def is_worth_it(plane: Pixels, width: int, height: int) -> bool:
+    """Are exact means faster than OpenCV's resize? They are for few outputs."""
+    return shrinks_unevenly(plane, width, height) and plane.shape[0] * plane.shape[1] >= _SHRINK * width * height
+
+
+def block_sum_bounds(plane: Pixels, rows: range, columns: range, size: tuple[int, int]) -> tuple[float, float]:
+    """The least and the greatest possible sum of the pixels of a block of the resized plane.
 
     `rows` and `columns` are those of the resized plane, whose (width, height) is `size`.
     """
-    scale_x, scale_y = plane.shape[1] / size[0], plane.shape[0] / size[1]
     first_row, row_shares = _shares(plane.shape[0], size[1], rows)
     first_column, column_shares = _shares(plane.shape[1], size[0], columns)
-    window = plane[
-        first_row : first_row + row_shares.shape[1], first_column : first_column + column_shares.shape[1]
-    ].astype(np.float64)
-    means = row_shares @ window @ column_shares.T
-    doubtful = is_doubtful(means, scale_x, scale_y)
-    return np.where(doubtful, np.floor(means), np.rint(means)), np.where(doubtful, np.ceil(means), np.rint(means))
+    window = plane[first_row : first_row + row_shares.shape[1], first_column : first_column + column_shares.shape[1]]
+    means = row_shares @ window.astype(np.float64) @ column_shares.T
+    doubt = np.count_nonzero(is_doubtful(means, plane.shape[1] / size[0], plane.shape[0] / size[1]))
+    total = float(np.rint(means).sum())
+    return total - doubt, total + doubt
 
 
+@functools.lru_cache(maxsize=32)
 def _shares(length: int, outputs: int, chosen: range) -> tuple[int, Means]:
     """The first pixel under the chosen outputs, and the share that each of them has of the pixels from there on."""
     first, stop = chosen.start * length // outputs, -(-chosen.stop * length // outputs)
@@ -132,7 +144,7 @@ def _opencv_resize(plane: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _opencv_pixel(plane: Pixels, position: tuple[int, int], size: tuple[int, int]) -> int:
+def opencv_pixel(plane: Pixels, position: tuple[int, int], size: tuple[int, int]) -> int:
     """One output pixel by OpenCV's float32 sums, along the rows first."""
     first_row, row_shares = _opencv_shares(plane.shape[0], size[1], position[0])
     first_column, column_shares = _opencv_shares(plane.shape[1], size[0], position[1])

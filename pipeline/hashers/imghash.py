@@ -143,10 +143,14 @@ def color_moments(rgb: Pixels) -> Vector:
     """Seven Hu moments of each channel of HSV, then of YCrCb, times 10,000 (Tang, Dai and Zhang 2012), float64."""
     small = cv2.resize(rgb, (512, 512), interpolation=cv2.INTER_CUBIC)
     blurred = cv2.GaussianBlur(small, (3, 3), 0)
-    planes = [
-        plane for space in (cv2.COLOR_BGR2HSV, cv2.COLOR_BGR2YCrCb) for plane in cv2.split(cv2.cvtColor(blurred, space))
+    channels = [
+        channel
+        for space in (cv2.COLOR_BGR2HSV, cv2.COLOR_BGR2YCrCb)
+        for channel in cv2.split(cv2.cvtColor(blurred, space))
     ]
-    return np.concatenate([cv2.HuMoments(cv2.moments(plane)).ravel() for plane in planes]) * 10_000
+    # The sums are whole numbers in both types, so the moments are the same; OpenCV is four times as fast on float32.
+    moments = [cv2.moments(channel.astype(np.float32)) for channel in channels]
+    return np.concatenate([cv2.HuMoments(moment).ravel() for moment in moments]) * 10_000
 
 
 class ColorMoment(PlanesHasher):

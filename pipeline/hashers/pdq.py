@@ -25,7 +25,6 @@ SIZE = 64
 _MIN_SIDE = 5
 # Large images are worked on in strips that stay in the processor's cache.
 _STRIP_ROWS = 32
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 # --- the reference, exact ---------------------------------------------------------------------------------------------
@@ -35,7 +34,7 @@ def luma(rgb: Pixels) -> _Float32:
     """Rec. 601 luma, computed in float64, kept in float32."""
     plane = np.empty(rgb.shape[:2], np.float32)
     for first in range(0, len(rgb), _STRIP_ROWS):
-        r, g, b = (rgb[first : first + _STRIP_ROWS, :, channel] for channel in range(3))
+        r, g, b = cv2.split(rgb[first : first + _STRIP_ROWS])
         plane[first : first + _STRIP_ROWS] = r * 0.299 + g * 0.587 + b * 0.114
     return plane
 
@@ -59,19 +58,17 @@ def _box_pass(plane: _Float32, window: int) -> _Float32:
     """Means of `window` rows around each row by a running sum: one addition and one subtraction per row, in float32."""
     n = plane.shape[0]
     ahead = (window + 2) // 2
-    means = np.empty_like(plane)
-    total = np.zeros(plane.shape[1], np.float32)
-    low = high = 0
-    for row in range(1 - ahead, n):
+    sums = np.empty_like(plane)
+    total = np.add.accumulate(plane[: ahead - 1], axis=0)[-1] if ahead > 1 else np.zeros(plane.shape[1], np.float32)
+    for row in range(n):
+        low, high = row + ahead - 1 - window, row + ahead - 1
         if high < n:
-            np.add(total, plane[high], out=total)
-            high += 1
-        if high - low > window or row > n - ahead:
-            np.subtract(total, plane[low], out=total)
-            low += 1
-        if row >= 0:
-            np.divide(total, np.float32(high - low), out=means[row])
-    return means
+            total = np.add(total, plane[high], out=sums[row])
+        if low >= 0:
+            total = np.subtract(total, plane[low], out=sums[row])
+    lows, highs = _box_bounds(n)
+    sums /= (highs - lows).astype(np.float32)[:, None]
+    return sums
 
 
 def frequencies(samples: _Float32) -> _Float32:
@@ -168,9 +165,9 @@ def fast_samples(rgb: Pixels) -> _Float32:
     pixels = rgb.reshape(height, width * 3)
     strips = [
         band.weights @ pixels[band.start : band.start + band.weights.shape[1]].astype(np.float32)
-        for band in smoothing_bands(height, 4)
+        for band in smoothing_bands(height, 1)
     ]
-    columns = np.concatenate(strips).reshape(SIZE, width, 3) @ _LUMA
+    columns = cv2.cvtColor(np.concatenate(strips).reshape(SIZE, width, 3), cv2.COLOR_RGB2GRAY)
     blocks = [
         columns[:, band.start : band.start + band.weights.shape[1]] @ band.weights.T
         for band in smoothing_bands(width, 8)
@@ -185,10 +182,12 @@ def fast_frequencies(samples: _Float32) -> _Float32:
 
 # --- deciding which of the two is needed ------------------------------------------------------------------------------
 
-# How far the two may lie apart; on 1,103 photos and drawings they lie at most a fifth of this apart. The drift of the
-# reference's running sums looks like a slow wave, so the lowest frequencies get most of it.
-_SAMPLE_ROUNDING = 1.5e-2
-_FREQUENCY_ROUNDING = 5e-3 * (1 + 8 / np.arange(1, 17)[:, None] ** 2 + 8 / np.arange(1, 17)[None, :] ** 2)
+# How far the two may lie apart: coefficients, and steps between samples in percent of the range. On 1,103 photos and
+# drawings this was never exceeded, and 99 % stayed below a quarter of it. The drift of the reference's running sums
+# looks like a slow wave, so the lowest frequencies get most of it.
+_SHARE = 1 / np.arange(1, 17) ** 2
+_FREQUENCY_ROUNDING = 2e-3 * (1 + 6 * _SHARE[:, None] + 6 * _SHARE[None, :] + 12 * np.outer(_SHARE, _SHARE))
+_STEP_ROUNDING = 2.5e-3
 
 
 class Samples:
@@ -247,9 +246,8 @@ def variant_block(block: _Float32, variant: str) -> _Float32:
 
 def _gradient_sum_bounds(samples: _Float32) -> tuple[int, int]:
     steps = [np.abs(np.diff(samples, axis=axis)) * (100 / 255) for axis in (0, 1)]
-    doubt = 2 * _SAMPLE_ROUNDING * (100 / 255)
-    low = sum(int(np.trunc(np.maximum(step - doubt, 0)).sum()) for step in steps)
-    return low, sum(int(np.trunc(step + doubt).sum()) for step in steps)
+    low = sum(int(np.trunc(np.maximum(step - _STEP_ROUNDING, 0)).sum()) for step in steps)
+    return low, sum(int(np.trunc(step + _STEP_ROUNDING).sum()) for step in steps)
 
 
 class _PdqHasher(PlanesHasher):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.hashers.area import Pixels, area_resize
+from pipeline.hashers.area import Means, Pixels, area_means, area_resize, is_worth_it, rounded_means
 
 T = TypeVar("T")
 Plane = Literal["rgb", "gray", "gray_swapped"]
@@ -44,7 +44,17 @@ class Planes:
 
     def area(self, plane: Plane, width: int, height: int) -> Pixels:
         """A plane resized by averaging the area under each output pixel."""
-        return self.remember((plane, width, height), lambda: area_resize(getattr(self, plane), width, height))
+        return self.remember((plane, width, height), lambda: self._area(plane, width, height))
+
+    def area_means(self, plane: Plane, width: int, height: int) -> Means:
+        """The exact means that `area` rounds, float64, for a size within the image's."""
+        return self.remember(("means", plane, width, height), lambda: area_means(getattr(self, plane), width, height))
+
+    def _area(self, plane: Plane, width: int, height: int) -> Pixels:
+        pixels = getattr(self, plane)
+        if not is_worth_it(pixels, width, height):
+            return area_resize(pixels, width, height)
+        return rounded_means(pixels, self.area_means(plane, width, height))
 
     def filtered_area(self, box: int, size: int) -> Pixels:
         """The grey plane after a box filter of box x box pixels, resized to size x size by area averaging."""

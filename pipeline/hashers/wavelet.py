@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pywt
 
 from pipeline.errors import UsageError
-from pipeline.hashers.area import Pixels, area_means, is_worth_it, rounded_block
+from pipeline.hashers.area import Means, Pixels, block_sum_bounds, shrinks_unevenly
 from pipeline.hashers.base import PlanesHasher
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.planes import Planes
@@ -29,65 +29,64 @@ _LEVEL_ROUNDING = 0.53
 
 
 def haar_bits(image: Pixels, size: int) -> Vector:
-    """Is each of size x size block sums above their median? Equal to `haar_bits_float32`, bit for bit."""
+    """Which of size x size approximations by Haar wavelets are above their median?
+
+    The reference takes the mean out by a full transform and back, decomposes to size x size, and compares.
+    """
     cell = image.shape[0] // size
     columns = np.add.reduce(image.reshape(size, cell, size * cell), axis=1, dtype=np.int32)
     sums = columns.reshape(size, size, cell).sum(axis=2).ravel()
-    bits = _upper_half(sums, sums, sums.size // 2, 2 * _ROUNDING * cell * cell)
-    return haar_bits_float32(image, size) if bits is None else bits
-
-
-def haar_bits_unresized(plane: Pixels, scale: int, size: int) -> Vector | None:
-    """`haar_bits` of a plane resized to scale x scale, without resizing more of it than the blocks near the median.
-
-    None where those do not decide it.
-    """
-    cell = scale // size
-    means = area_means(plane, size, size).ravel()
-    ordered = np.sort(means)
-    lowest = ordered[means.size // 2 - 1] - _LEVEL_ROUNDING
-    highest = ordered[means.size // 2] + _LEVEL_ROUNDING
-    bits: Vector = means > highest + _LEVEL_ROUNDING
-    near = np.flatnonzero(~bits & (means >= lowest - _LEVEL_ROUNDING))
-    if len(near) > means.size // 8:
-        return None
-    below = means.size - int(bits.sum()) - len(near)
-    sums = np.array([_block_sums(plane, divmod(int(block), size), cell, scale) for block in near])
-    upper = _upper_half(sums[:, 0], sums[:, 1], means.size // 2 - below, 2 * _ROUNDING * cell * cell)
-    if upper is None:
-        return None
-    bits[near] = upper
+    doubt = 2 * _ROUNDING * cell * cell
+    middle = sums.size // 2
+    below, above = np.partition(sums, (middle - 1, middle))[middle - 1 : middle + 1]
+    bits: Vector = sums >= above
+    if above - below <= doubt:
+        near = np.flatnonzero((sums >= below - doubt) & (sums <= above + doubt))
+        values = float32_values(image, size, near)
+        ordered = np.sort(values)[middle - np.count_nonzero(sums < below - doubt) - 1 :]
+        bits[near] = values > np.mean(ordered[:2])
     return bits
 
 
-def _upper_half(least: Vector, greatest: Vector, rank: int, gap: float) -> Vector | None:
-    """Which values come after the first `rank` in ascending order; None where a gap no wider leaves it open.
+def haar_bits_unresized(plane: Pixels, means: Means, scale: int) -> Vector | None:
+    """`haar_bits` of a plane resized to scale x scale, of which only the blocks near the median are resized.
 
-    Each value is only known to lie between `least` and `greatest`.
+    `means` are the means of the plane over size x size areas. None where those blocks do not decide it.
     """
-    order = np.argsort(least)
-    if least[order[rank:]].min() - greatest[order[:rank]].max() <= gap:
+    size, flat, middle = len(means), means.ravel(), means.size // 2
+    below, above = np.partition(flat, (middle - 1, middle))[middle - 1 : middle + 1]
+    bits: Vector = flat > above + 2 * _LEVEL_ROUNDING
+    near = np.flatnonzero(~bits & (flat >= below - 2 * _LEVEL_ROUNDING))
+    if len(near) > max(8, flat.size // 8):
         return None
-    upper = np.ones(least.size, bool)
-    upper[order[:rank]] = False
-    return upper
+    cell = scale // size
+    areas = [[range(k * cell, (k + 1) * cell) for k in divmod(int(block), size)] for block in near]
+    bounds = np.array([block_sum_bounds(plane, rows, columns, (scale, scale)) for rows, columns in areas])
+    order = np.argsort(bounds[:, 0])
+    rank = middle - (flat.size - int(bits.sum()) - len(near))
+    lower, upper = order[:rank], order[rank:]
+    if bounds[upper, 0].min() - bounds[lower, 1].max() <= 2 * _ROUNDING * cell * cell:
+        return None
+    bits[near[upper]] = True
+    return bits
 
 
-def _block_sums(plane: Pixels, block: tuple[int, int], cell: int, scale: int) -> tuple[float, float]:
-    """The least and the greatest possible sum of the pixels of one block of the resized plane."""
-    rows, columns = (range(index * cell, (index + 1) * cell) for index in block)
-    least, greatest = rounded_block(plane, rows, columns, (scale, scale))
-    return float(least.sum()), float(greatest.sum())
-
-
-def haar_bits_float32(image: Pixels, size: int) -> Vector:
-    """The reference: take the mean out by a full Haar transform and back, decompose to size x size, compare."""
-    depth = int(math.log2(image.shape[0]))
-    approximation, details = _haar_forward(image.astype(np.float32) / np.float32(255), depth)
-    flat = _haar_inverse(np.zeros_like(approximation), details)
-    coarse, _ = _haar_forward(flat, depth - int(math.log2(size)))
-    bits: Vector = coarse > np.median(coarse)
-    return bits.ravel()
+def float32_values(image: Pixels, size: int, chosen: npt.NDArray[np.intp]) -> _Float32:
+    """The chosen ones of size x size approximations as the reference's float32 transforms give them."""
+    cell = image.shape[0] // size
+    plane = image.astype(np.float32) / np.float32(255)
+    top, details = _haar_forward(_haar_approximation(plane, int(math.log2(cell))), int(math.log2(size)))
+    means_out = _haar_inverse(np.zeros_like(top), details).ravel()
+    blocks = plane.reshape(size, cell, size, cell).swapaxes(1, 2).reshape(-1, cell, cell)
+    # Equal blocks (in flat areas, the usual reason to be here) are transformed once.
+    keys = [(blocks[k].tobytes(), float(means_out[k])) for k in chosen]
+    some = dict(zip(keys, chosen.tolist(), strict=True))
+    unique = list(some.values())
+    _, details = _haar_forward(blocks[unique], int(math.log2(cell)))
+    flat = _haar_inverse(means_out[unique].reshape(-1, 1, 1), details)
+    values = _haar_approximation(flat, int(math.log2(cell))).ravel()
+    index = {key: position for position, key in enumerate(some)}
+    return values[[index[key] for key in keys]]
 
 
 def wavelet_bits(image: Pixels, size: int, wavelet: str) -> Vector:
@@ -129,41 +128,47 @@ class WaveletHash(PlanesHasher):
         if self.mode != "haar":
             return wavelet_bits(planes.area("gray_swapped", scale, scale), self.hash_size, self.mode)
         bits = None
-        if scale > self.hash_size and is_worth_it(planes.gray_swapped, scale, scale):
-            bits = haar_bits_unresized(planes.gray_swapped, scale, self.hash_size)
+        if scale > self.hash_size and shrinks_unevenly(planes.gray_swapped, scale, scale):
+            means = planes.area_means("gray_swapped", self.hash_size, self.hash_size)
+            bits = haar_bits_unresized(planes.gray_swapped, means, scale)
         return haar_bits(planes.area("gray_swapped", scale, scale), self.hash_size) if bits is None else bits
 
 
-def _haar_forward(plane: _Float32, levels: int) -> tuple[_Float32, list[tuple[_Float32, _Float32, _Float32]]]:
-    """Approximation, and details finest first; axis 0, then axis 1, in float32."""
+def _haar_approximation(planes: _Float32, levels: int) -> _Float32:
+    """The approximations of (..., h, w) planes; rows, then columns, in float32."""
+    for _ in range(levels):
+        planes = planes[..., 0::2, :] * _HALF + planes[..., 1::2, :] * _HALF
+        planes = planes[..., 0::2] * _HALF + planes[..., 1::2] * _HALF
+    return planes
+
+
+def _haar_forward(planes: _Float32, levels: int) -> tuple[_Float32, list[tuple[_Float32, _Float32, _Float32]]]:
+    """The approximations of (..., h, w) planes and their details, finest first; rows, then columns, in float32."""
     details = []
     for _ in range(levels):
-        even, odd = plane[0::2] * _HALF, plane[1::2] * _HALF
-        low, high = even + odd, even - odd
-        a, h = _split_columns(low)
-        v, d = _split_columns(high)
+        even, odd = planes[..., 0::2, :] * _HALF, planes[..., 1::2, :] * _HALF
+        planes, h = _split_columns(even + odd)
+        v, d = _split_columns(even - odd)
         details.append((h, v, d))
-        plane = a
-    return plane, details
+    return planes, details
 
 
-def _split_columns(plane: _Float32) -> tuple[_Float32, _Float32]:
-    even, odd = plane[:, 0::2] * _HALF, plane[:, 1::2] * _HALF
+def _split_columns(planes: _Float32) -> tuple[_Float32, _Float32]:
+    even, odd = planes[..., 0::2] * _HALF, planes[..., 1::2] * _HALF
     return even + odd, even - odd
 
 
-def _haar_inverse(plane: _Float32, details: list[tuple[_Float32, _Float32, _Float32]]) -> _Float32:
-    """The inverse of `_haar_forward`; axis 1, then axis 0, in float32."""
+def _haar_inverse(planes: _Float32, details: list[tuple[_Float32, _Float32, _Float32]]) -> _Float32:
+    """The inverse of `_haar_forward`; columns, then rows, in float32."""
     for h, v, d in reversed(details):
-        low, high = _merge_columns(plane, h), _merge_columns(v, d)
-        plane = np.empty((2 * low.shape[0], low.shape[1]), np.float32)
-        a, b = low * _HALF, high * _HALF
-        plane[0::2], plane[1::2] = a + b, a - b
-    return plane
+        low, high = _merge_columns(planes, h) * _HALF, _merge_columns(v, d) * _HALF
+        planes = np.empty((*low.shape[:-2], 2 * low.shape[-2], low.shape[-1]), np.float32)
+        planes[..., 0::2, :], planes[..., 1::2, :] = low + high, low - high
+    return planes
 
 
 def _merge_columns(low: _Float32, high: _Float32) -> _Float32:
-    plane = np.empty((low.shape[0], 2 * low.shape[1]), np.float32)
+    planes = np.empty((*low.shape[:-1], 2 * low.shape[-1]), np.float32)
     a, b = low * _HALF, high * _HALF
-    plane[:, 0::2], plane[:, 1::2] = a + b, a - b
-    return plane
+    planes[..., 0::2], planes[..., 1::2] = a + b, a - b
+    return planes
