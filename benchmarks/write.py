@@ -1,0 +1,62 @@
+"""Write docs/benchmarks.md: run the benchmarks and keep what they print.
+
+    python benchmarks/write.py CORPUS PYTHON [NAME…]
+
+CORPUS: a folder of images. PYTHON: an interpreter with the peers (perception[pdq], imagehash, faiss-cpu). With names,
+only those sections are measured again; the others stay as they are.
+"""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Written by `python benchmarks/write.py CORPUS PYTHON`. Each section is what one script printed, with the machine it ran
+on; figures of two scripts, or of two machines, are not comparable. CORPUS is a folder of images, PYTHON an interpreter
+with the peers.
+"""
+RUNS = {
+    "dedup": ("A whole run, and the killable child", ["benchmarks/dedup.py", "CORPUS"]),
+    "hashing": ("Hashers beside the references", ["benchmarks/hashing.py", "CORPUS", "--oracle", "PYTHON"]),
+    "conformance": (
+        "Bits that differ from the references",
+        ["benchmarks/conformance.py", "CORPUS", "--oracle", "PYTHON"],
+    ),
+    "join": ("The join", ["benchmarks/join.py", "--oracle", "PYTHON"]),
+}
+
+
+def main() -> None:
+    corpus, oracle, *names = sys.argv[1:]
+    sections = _sections(PAGE.read_text()) if PAGE.exists() else {}
+    for name in names or RUNS:
+        title, command = RUNS[name]
+        given = [{"CORPUS": corpus, "PYTHON": oracle}.get(word, word) for word in command]
+        done = subprocess.run([sys.executable, *given], capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):  # 1: a target was missed, which is printed
+            sys.exit(f"{name} failed: {done.stderr}")
+        text = done.stdout.replace(corpus, "CORPUS").replace(oracle, "PYTHON").rstrip()
+        sections[title] = f"`python {' '.join(command)}`, {date.today()}, {_machine()}\n\n```text\n{text}\n```\n"
+    order = [title for title, _ in RUNS.values()]
+    body = [f"## {title}\n\n{sections[title]}" for title in order if title in sections]
+    PAGE.write_text("\n".join([HEAD, *body]))
+
+
+def _machine() -> str:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{model[1] if model else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def _sections(page: str) -> dict[str, str]:
+    parts = re.split(r"^## (.*)\n\n", page, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+if __name__ == "__main__":
+    main()
