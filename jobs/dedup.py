@@ -205,22 +205,24 @@ def _join_stages(
     for maker, radius_bits in wanted:
         assert radius_bits is not None
         begun = time.perf_counter()
-        prepared = joining.prepare(root, maker, radius_bits, job.block_rows)
+        prepared = joining.prepare(root, maker, radius_bits, job.block_rows, job.min_quality)
         done: Counter[str] = Counter()
         with stage(style, "join", len(prepared.tasks), "tiles") as advance:
             for tile in pool.mapper(joining.join_tile, prepared.tasks):
                 done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                 advance(1, 0, 0)
-        found = pairing.write_pairs(root, maker, prepared, radius_bits)
+        matches = joining.all_matches(root, prepared)
+        found = pairing.write_pairs(root, maker, prepared, matches)
+        joined = joining.write_joined(root, maker, prepared, matches)
         check()
-        manifest = storage.read_manifest(root)
+        manifest = {**storage.read_manifest(root), **joined}
         live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-")
         summary["pairs"][maker.spec] = found.pair_rows
         summary["stages"][f"join {maker.spec}"] = {
             "seconds": _since(begun),
             "radius_bits": radius_bits,
             "hashes": len(prepared.rows.items),
-            "distinct_hashes": len(prepared.rows.starts) - 1,
+            "distinct_hashes": len(prepared.distinct.hashes),
             "left_out": prepared.left_out,
             "pairs": found.pair_rows,
             "hubs": found.hub_rows,

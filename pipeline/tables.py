@@ -5,6 +5,7 @@ The key is `uri`. A part's file metadata holds a JSON object under `neardup`: wh
 
 import json
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -73,6 +74,20 @@ PAIRS = pa.schema(
     ]
 )
 
+def joined_schema(hash_type: pa.DataType) -> pa.Schema:
+    """One row per distinct hash that the last join of a hasher has compared with all others."""
+    return pa.schema([pa.field("hash", hash_type, nullable=False), pa.field("upright", pa.bool_(), nullable=False)])
+
+
+# One row per pair of distinct hashes within the radius; i and j number the rows of JOINED in the order of their hashes.
+NEAR = pa.schema(
+    [
+        pa.field("i", pa.int64(), nullable=False),
+        pa.field("j", pa.int64(), nullable=False),
+        pa.field("distance", pa.int32(), nullable=False),
+    ]
+)
+
 # One row per item in a group of two or more.
 GROUPS = pa.schema(
     [
@@ -108,6 +123,7 @@ _REPETITIVE = (
     "kept_uri",
 )
 _MADE_BY = b"neardup"
+_ROWS_PER_PART = 1_000_000
 
 
 def write_part(root: str, name: str, rows: pa.Table, made_by: dict[str, Any]) -> int:
@@ -123,6 +139,20 @@ def write_part(root: str, name: str, rows: pa.Table, made_by: dict[str, Any]) ->
     data = sink.getvalue()
     storage.write(root, name, data.to_pybytes())
     return int(data.size)
+
+
+def write_chunks(root: str, folder: str, table: pa.Table, made_by: dict[str, Any]) -> list[str]:
+    """Write a table as parts of bounded size, named by their content; no part for no rows."""
+    names = []
+    for start in range(0, len(table), _ROWS_PER_PART):
+        rows = table.slice(start, _ROWS_PER_PART)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as stream:
+            stream.write_table(rows)
+        digest = blake2b(json.dumps(made_by).encode() + sink.getvalue().to_pybytes(), digest_size=12)
+        names.append(f"{folder}/part-{digest.hexdigest()}.parquet")
+        write_part(root, names[-1], rows, made_by)
+    return names
 
 
 def write_row_groups(root: str, name: str, groups: Sequence[pa.Table]) -> None:

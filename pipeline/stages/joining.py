@@ -5,9 +5,9 @@ copies of one picture cost one row in the join. Where items have isometric varia
 always upright: what a turned and a turned hash say of each other, an upright and a turned one say too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ from pipeline.stages.hashing import hash_type
 from pipeline.stages.live import WORK, Maker
 
 UPRIGHT = VARIANTS.index("r0")
-_MATCHES = pa.schema([("i", pa.int64()), ("j", pa.int64()), ("distance", pa.int32())])
 
 
 class Block(NamedTuple):
@@ -58,13 +57,24 @@ class Rows(NamedTuple):
     starts: np.ndarray  # int64 (sets + 1,): where the rows of each set begin
 
 
+class Distinct(NamedTuple):
+    """The distinct hashes of a join, in lexicographic order."""
+
+    hashes: np.ndarray  # uint8 (sets, width)
+    upright: np.ndarray  # bool (sets,): whether an upright row has it; two turned hashes need not be compared
+
+
 class Prepared(NamedTuple):
-    """A join ready to run."""
+    """A join ready to run. Sets are numbered as the distinct hashes are."""
 
     tasks: list[JoinTask]  # the tiles still to be joined
     tiles: list[str]  # the parts of all tiles
+    distinct: Distinct
+    order: np.ndarray  # int64 (sets,): the set that each row of the blocks stands for
+    known: joins.Matches  # between sets, from an earlier join
     rows: Rows
-    left_out: int  # rows without a hash
+    left_out: int  # rows without a hash, or of too low quality
+    made_by: dict[str, Any]  # what PAIRS, JOINED and NEAR of this join carry
 
 
 def joined_bits(maker: Maker) -> int:
@@ -74,47 +84,134 @@ def joined_bits(maker: Maker) -> int:
     return int(maker.hasher.hash_length)
 
 
-def prepare(root: str, maker: Maker, radius_bits: int, block_rows: int) -> Prepared:
-    """Collect the live hashes of one hasher, write the distinct ones as blocks, and plan the tiles."""
-    names = storage.read_manifest(root).get(maker.folder, [])
-    _check_comparable(root, maker, names)
+def prepare(root: str, maker: Maker, radius_bits: int, block_rows: int, min_quality: int = 0) -> Prepared:
+    """Collect the live hashes of one hasher, write the distinct ones as blocks, and plan the tiles.
+
+    Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side.
+    """
+    manifest = storage.read_manifest(root)
+    made_by = {"hasher": maker.stamp[:2], "hashes": _made_alike(root, maker, manifest), "radius_bits": radius_bits}
     schema = tables.hashes_schema(hash_type(maker.hasher))
-    table = tables.read_table(root, names, schema, ["uri", "variant", "frame_index", "hash"])
-    hashed = table.filter(pc.is_valid(table["hash"]))
+    columns = ["uri", "variant", "frame_index", "hash", "quality"]
+    table = tables.read_table(root, manifest.get(maker.folder, []), schema, columns)
+    good = pc.greater_equal(table["quality"], pa.scalar(min_quality, pa.int16()))
+    hashed = table.filter(pc.and_(pc.is_valid(table["hash"]), good))
     variants = pc.index_in(hashed["variant"], pa.array(VARIANTS)).to_numpy().astype(np.int64)
-    unique, sets, upright = _upright_first(*joins.distinct(_as_bytes(hashed["hash"])), variants == UPRIGHT)
-    key = blake2b(f"{maker.spec}|{maker.hasher.revision}|{radius_bits}|{block_rows}|{upright}".encode(), digest_size=12)
-    key.update(unique.tobytes())
-    folder = f"{WORK}/join-{key.hexdigest()}"
-    blocks = [
-        _write_block(root, folder, unique, start, min(start + block_rows, end))
-        for begin, end in ((0, upright), (upright, len(unique)))
-        for start in range(begin, end, block_rows)
+    distinct, sets = _distinct(_as_bytes(hashed["hash"]), variants == UPRIGHT)
+    fresh, known = _known_matches(root, manifest, maker, made_by, distinct)
+    kinds = [distinct.upright & fresh, distinct.upright & ~fresh, ~distinct.upright & fresh, ~distinct.upright & ~fresh]
+    order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
+    key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
+    key.update(distinct.hashes[order].tobytes())
+    blocks = _write_blocks(root, f"{WORK}/join-{key.hexdigest()}", distinct.hashes, kinds, block_rows)
+    tasks = [
+        JoinTask(
+            root,
+            f"{WORK}/join-{key.hexdigest()}/tile-{left.start:012d}-{right.start:012d}.parquet",
+            left,
+            right,
+            radius_bits,
+        )
+        for kind, others in _COMPARED.items()
+        for left in blocks[kind]
+        for other in others
+        for right in blocks[other]
+        if left.start <= right.start
     ]
     present = set(storage.list_names(root))
-    tasks = [
-        JoinTask(root, f"{folder}/tile-{left.start:012d}-{right.start:012d}.parquet", left, right, radius_bits)
-        for left in blocks
-        for right in blocks
-        if left.start < upright and left.start <= right.start
-    ]
-    rows = _rows(hashed, sets, variants, len(unique))
-    to_do = [task for task in tasks if task.tile not in present]
-    return Prepared(to_do, [task.tile for task in tasks], rows, len(table) - len(hashed))
+    return Prepared(
+        tasks=[task for task in tasks if task.tile not in present],
+        tiles=[task.tile for task in tasks],
+        distinct=distinct,
+        order=order,
+        known=known,
+        rows=_rows(hashed, sets, variants, len(distinct.hashes)),
+        left_out=len(table) - len(hashed),
+        made_by=made_by,
+    )
 
 
-def _check_comparable(root: str, maker: Maker, names: Sequence[str]) -> None:
-    decodings = set()
-    for name in names:
+# which kinds of hash are compared: 0 upright and new, 1 upright and known, 2 turned and new, 3 turned and known
+_COMPARED = {0: (0, 1, 2, 3), 1: (2,)}
+
+
+def _distinct(hashes: np.ndarray, upright: np.ndarray) -> tuple[Distinct, np.ndarray]:
+    """The distinct hashes of rows, and for each row the number of its hash."""
+    unique, sets = joins.distinct(hashes)
+    has_upright = np.zeros(len(unique), bool)
+    has_upright[sets[upright]] = True
+    return Distinct(unique, has_upright), sets
+
+
+def _write_blocks(
+    root: str, folder: str, hashes: np.ndarray, kinds: Sequence[np.ndarray], block_rows: int
+) -> list[list[Block]]:
+    """The hashes of each kind as work files of at most `block_rows`; blocks are numbered through all kinds."""
+    blocks: list[list[Block]] = []
+    begin = 0
+    for kind in kinds:
+        chosen = np.ascontiguousarray(hashes[kind])
+        blocks.append([])
+        for start in range(0, len(chosen), block_rows):
+            block = Block(f"{folder}/block-{begin + start:012d}.bin", begin + start, hashes.shape[1])
+            storage.write(root, block.name, chosen[start : start + block_rows].tobytes())
+            blocks[-1].append(block)
+        begin += len(chosen)
+    return blocks
+
+
+def _known_matches(
+    root: str, manifest: dict[str, list[str]], maker: Maker, made_by: dict[str, Any], distinct: Distinct
+) -> tuple[np.ndarray, joins.Matches]:
+    """Which distinct hashes no earlier join has compared with all others, and the matches of those it has."""
+    joined, near = manifest.get(beside(maker, "joined"), []), manifest.get(beside(maker, "near"), [])
+    fresh = np.ones(len(distinct.hashes), bool)
+    nothing = joins.Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
+    if not joined:
+        return fresh, nothing
+    earlier = tables.made_by(root, joined[0])
+    if {**earlier, "radius_bits": 0} != {**made_by, "radius_bits": 0} or earlier["radius_bits"] < made_by[
+        "radius_bits"
+    ]:
+        return fresh, nothing
+    schema = tables.joined_schema(pa.binary(distinct.hashes.shape[1]))
+    table = tables.read_table(root, joined, schema).sort_by("hash")  # NEAR numbers them in this order
+    hashes = _as_bytes(table["hash"])
+    both, numbers = joins.distinct(np.concatenate([hashes, distinct.hashes]))
+    here = np.full(len(both), -1)
+    here[numbers[len(hashes) :]] = np.arange(len(distinct.hashes))
+    now = here[numbers[: len(hashes)]]
+    was_upright = np.zeros(len(distinct.hashes), bool)
+    was_upright[now[now >= 0]] = table["upright"].to_numpy()[now >= 0]
+    fresh[now[now >= 0]] = False
+    fresh |= distinct.upright & ~was_upright  # what was only seen turned has not been compared with turned ones
+    found = tables.read_table(root, near, tables.NEAR)
+    i, j, bits = now[found["i"].to_numpy()], now[found["j"].to_numpy()], found["distance"].to_numpy()
+    wanted = (i >= 0) & (j >= 0) & (bits <= made_by["radius_bits"])
+    i, j, bits = i[wanted], j[wanted], bits[wanted]
+    compared = ~(fresh[i] | fresh[j]) & (distinct.upright[i] | distinct.upright[j])
+    return fresh, joins.Matches(i[compared], j[compared], bits[compared])
+
+
+def beside(maker: Maker, table: str) -> str:
+    """The folder of another table of the same hasher."""
+    return f"{table}/{maker.folder.split('/')[1]}"
+
+
+def _made_alike(root: str, maker: Maker, manifest: dict[str, list[str]]) -> str:
+    """How the hashes of this hasher were made; all alike, or RunError."""
+    ways = set()
+    for name in manifest.get(maker.folder, []):
         made_by = tables.made_by(root, name)
         if made_by["hasher"][:2] != maker.stamp[:2]:
             raise RunError(
                 f"{name} holds hashes of {made_by['hasher'][:2]}, this version makes {maker.stamp[:2]}: the two must "
                 "not meet; run `neardup hash` again over the same inputs"
             )
-        decodings.add(f"{made_by['decode']} {made_by['hasher'][2:]}")
-    if len(decodings) > 1:
-        raise RunError(f"{maker.folder} holds hashes made in two ways ({', '.join(sorted(decodings))}); hash again")
+        ways.add(f"{made_by['hasher'][2]}, {made_by['decode']}")
+    if len(ways) > 1:
+        raise RunError(f"{maker.folder} holds hashes made in two ways ({'; '.join(sorted(ways))}); hash again")
+    return ways.pop() if ways else ""
 
 
 def _as_bytes(hashes: pa.ChunkedArray) -> np.ndarray:
@@ -122,16 +219,6 @@ def _as_bytes(hashes: pa.ChunkedArray) -> np.ndarray:
     width = column.type.byte_width
     data = np.frombuffer(column.buffers()[1] or b"", np.uint8)
     return data[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
-
-
-def _upright_first(unique: np.ndarray, sets: np.ndarray, upright: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """The distinct hashes with those of upright rows first, the set of each row, and how many those are."""
-    turned = np.ones(len(unique), bool)
-    turned[sets[upright]] = False
-    order = np.argsort(turned, kind="stable")
-    number = np.empty(len(order), np.int64)
-    number[order] = np.arange(len(order))
-    return unique[order], number[sets], int(np.count_nonzero(~turned))
 
 
 def _rows(hashed: pa.Table, sets: np.ndarray, variants: np.ndarray, distinct: int) -> Rows:
@@ -152,12 +239,6 @@ def _numbered(uris: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
 
 
-def _write_block(root: str, folder: str, unique: np.ndarray, start: int, end: int) -> Block:
-    block = Block(f"{folder}/block-{start:012d}.bin", start, unique.shape[1])
-    storage.write(root, block.name, np.ascontiguousarray(unique[start:end]).tobytes())
-    return block
-
-
 def _read_block(root: str, block: Block) -> np.ndarray:
     data = storage.read(root, block.name)
     if data is None:
@@ -176,13 +257,13 @@ def join_tile(task: JoinTask) -> Tile:
         chunks = joins.cross_join_chunks(left, right, task.radius_bits)
         compared = len(left) * len(right)
     matches = spilled = 0
-    last = _MATCHES.empty_table()
+    last = tables.NEAR.empty_table()
     for found in chunks:  # all but the last chunk are spilled; the last is the receipt and says how many there are
         if len(last):
             tables.write_part(task.root, _spilled(task.tile, spilled), last, {})
             spilled += 1
         i, j = found.i + task.left.start, found.j + task.right.start
-        last = pa.table([i, j, found.distance], schema=_MATCHES)
+        last = pa.table([i, j, found.distance], schema=tables.NEAR)
         matches += len(last)
     tables.write_part(task.root, task.tile, last, {"spilled": spilled})
     return Tile(compared, matches)
@@ -192,10 +273,29 @@ def _spilled(tile: str, number: int) -> str:
     return f"{tile.removesuffix('.parquet')}-{number:06d}.parquet"
 
 
-def read_matches(root: str, prepared: Prepared) -> Iterator[joins.Matches]:
-    """The matches of all tiles, chunk by chunk; i and j number the sets of `prepared.rows`."""
+def all_matches(root: str, prepared: Prepared) -> joins.Matches:
+    """The matches between sets: those known before, and those of all tiles."""
+    found = [prepared.known]
     for tile in prepared.tiles:
         spilled = tables.made_by(root, tile)["spilled"]
         for part in [*(_spilled(tile, number) for number in range(spilled)), tile]:
-            found = tables.read_part(root, part)
-            yield joins.Matches(*(found[name].to_numpy() for name in _MATCHES.names))
+            rows = tables.read_part(root, part)
+            i, j = (prepared.order[rows[name].to_numpy()] for name in ("i", "j"))
+            found.append(joins.Matches(np.minimum(i, j), np.maximum(i, j), rows["distance"].to_numpy()))
+    i, j, distance = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((j, i))
+    return joins.Matches(i[order], j[order], distance[order])
+
+
+def write_joined(root: str, maker: Maker, prepared: Prepared, matches: joins.Matches) -> dict[str, list[str]]:
+    """JOINED and NEAR: what the next join need not compare again. Gives the parts by table folder."""
+    width = prepared.distinct.hashes.shape[1]
+    hashes = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(prepared.distinct.hashes), [None, pa.py_buffer(prepared.distinct.hashes.tobytes())]
+    )
+    joined = pa.table([hashes, prepared.distinct.upright], schema=tables.joined_schema(pa.binary(width)))
+    near = pa.table(list(matches), schema=tables.NEAR)
+    return {
+        beside(maker, "joined"): tables.write_chunks(root, beside(maker, "joined"), joined, prepared.made_by),
+        beside(maker, "near"): tables.write_chunks(root, beside(maker, "near"), near, prepared.made_by),
+    }

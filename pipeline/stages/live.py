@@ -21,7 +21,9 @@ from pipeline.hashers import Hasher, canonical, folder_label
 from pipeline.media import DecodePolicy
 
 KEY = ["uri", "version"]
-_PART = re.compile(r"(media|groups|hubs|(hashes|pairs)/hasher=[^/]+)/part-[0-9a-f]{24}\.parquet")  # none but our own
+_PART = re.compile(
+    r"(media|groups|hubs|(hashes|pairs|joined|near)/hasher=[^/]+)/part-[0-9a-f]{24}\.parquet"
+)  # none but our own
 WORK = "work"  # folder of files that only serve the run itself; empty at rest
 
 

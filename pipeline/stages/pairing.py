@@ -1,18 +1,16 @@
 """PAIRS and HUBS: from matching hashes to pairs of items."""
 
-from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import joins, tables
 from pipeline.hashers import VARIANTS
-from pipeline.stages.joining import UPRIGHT, Prepared, Rows, read_matches
+from pipeline.stages.joining import UPRIGHT, Prepared, Rows, beside
 from pipeline.stages.live import Maker
 
 ALL_PAIRS_LIMIT = 1024  # two sets with more combinations than this are written as a star
-_ROWS_PER_PART = 1_000_000
 # the turn that undoes each variant: all undo themselves but the two quarter turns
 _INVERSE = np.array([VARIANTS.index({"r90": "r270", "r270": "r90"}.get(name, name)) for name in VARIANTS])
 
@@ -26,14 +24,13 @@ class Written(NamedTuple):
     hub_rows: int
 
 
-def write_pairs(root: str, maker: Maker, prepared: Prepared, radius_bits: int) -> Written:
-    """Derive PAIRS and HUBS from the matches of all tiles, and write them."""
+def write_pairs(root: str, maker: Maker, prepared: Prepared, matches: joins.Matches) -> Written:
+    """Derive PAIRS and HUBS from the matches between sets of equal hashes, and write them."""
     rows = prepared.rows
-    matches = [
-        np.concatenate(column) for column in zip(_within(rows, radius_bits), *read_matches(root, prepared), strict=True)
-    ]
-    pairs, hubs = item_pairs(rows, joins.Matches(*matches))
-    made_by = {"hasher": maker.stamp, "radius_bits": radius_bits}
+    within = _within(rows, prepared.made_by["radius_bits"])
+    pairs, hubs = item_pairs(
+        rows, joins.Matches(*(np.concatenate(column) for column in zip(within, matches, strict=True)))
+    )
     table = pa.table(
         {
             "uri_a": rows.uris.take(pa.array(pairs.item_a)),
@@ -56,10 +53,9 @@ def write_pairs(root: str, maker: Maker, prepared: Prepared, radius_bits: int) -
         },
         schema=tables.HUBS,
     )
-    label = maker.folder.split("/")[1]
     return Written(
-        write_chunks(root, f"pairs/{label}", table, made_by),
-        write_chunks(root, "hubs", hub_table, made_by),
+        tables.write_chunks(root, beside(maker, "pairs"), table, prepared.made_by),
+        tables.write_chunks(root, "hubs", hub_table, prepared.made_by),
         len(table),
         len(hub_table),
     )
@@ -68,21 +64,7 @@ def write_pairs(root: str, maker: Maker, prepared: Prepared, radius_bits: int) -
 def with_pairs(root: str, manifest: dict[str, list[str]], maker: Maker, written: Written) -> dict[str, list[str]]:
     """The manifest after this join: it replaces what an earlier join of the same hasher gave."""
     others = [name for name in manifest.get("hubs", []) if tables.made_by(root, name)["hasher"][0] != maker.spec]
-    return {**manifest, f"pairs/{maker.folder.split('/')[1]}": written.pairs, "hubs": [*others, *written.hubs]}
-
-
-def write_chunks(root: str, folder: str, table: pa.Table, made_by: dict[str, Any]) -> list[str]:
-    """Write a table as parts of bounded size, named by their content; no part for no rows."""
-    names = []
-    for start in range(0, len(table), _ROWS_PER_PART):
-        rows = table.slice(start, _ROWS_PER_PART)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, rows.schema) as stream:
-            stream.write_table(rows)
-        digest = blake2b(sink.getvalue(), digest_size=12).hexdigest()
-        names.append(f"{folder}/part-{digest}.parquet")
-        tables.write_part(root, names[-1], rows, made_by)
-    return names
+    return {**manifest, beside(maker, "pairs"): written.pairs, "hubs": [*others, *written.hubs]}
 
 
 def _within(rows: Rows, radius_bits: int) -> joins.Matches:

@@ -94,8 +94,10 @@ def test_tables_at_rest_hold_exactly_the_live_rows(corpus: Path, tmp_path: Path)
     assert sorted(path.name for path in out.iterdir()) == [
         "groups",
         "hashes",
+        "joined",
         "manifest.json",
         "media",
+        "near",
         "pairs",
         "run.json",
     ]
@@ -300,23 +302,31 @@ def test_one_more_hasher_ten_more_files_and_a_changed_one_do_only_that_work(corp
     assert all_rows(out) == all_rows(tmp_path / "fresh")
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    steps=st.lists(
-        st.tuples(
-            st.sampled_from(["add", "change", "remove", "rename", "touch", "break", "hasher"]), st.integers(0, 9)
-        ),
-        min_size=1,
-        max_size=6,
-    )
-)
+STEPS = [
+    "add",
+    "add",
+    "change",
+    "remove",
+    "rename",
+    "touch",
+    "break",
+    "flip",
+    "hasher",
+    "looser",
+    "tighter",
+    "isometric",
+]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9)), min_size=2, max_size=8))
 def test_an_incremental_run_equals_a_fresh_one(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
     base = tmp_path_factory.mktemp("run")
     photos = base / "photos"
     photos.mkdir()
-    hashers = [PHASH]
+    how: dict[str, Any] = {"hashers": [PHASH], "isometric": False}
     for clock, (what, number) in enumerate([("add", 0), ("add", 1), *steps]):
         file = photos / f"{number}.jpg"
         if what == "add" or (what == "rename" and not file.exists()):
@@ -325,21 +335,49 @@ def test_an_incremental_run_equals_a_fresh_one(
             file.rename(photos / f"{number + clock}-renamed.jpg")
         elif what == "remove":
             file.unlink(missing_ok=True)
-        elif what == "hasher":
-            hashers = [PHASH, "ahash@0.05"]
+        elif what == "flip":
+            with Image.open(PHOTOS[number]) as photo:
+                photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / f"{number}-flipped.png")
+        elif what == "isometric":
+            how["isometric"] = not how["isometric"]
+        elif what in ("hasher", "looser", "tighter"):
+            hashers = {"hasher": [PHASH, "ahash@0.05"], "looser": [PHASH.replace("0.2", "0.45")], "tighter": [PHASH]}
+            how["hashers"] = hashers[what]
         else:
-            content = {
-                "change": PHOTOS[(number + 1) % 10].read_bytes(),
-                "break": b"broken",
-                "touch": PHOTOS[number].read_bytes(),
-            }
-            file.write_bytes(content[what])
+            content = {"change": PHOTOS[(number + 1) % 10].read_bytes(), "break": b"broken"}
+            file.write_bytes(content.get(what, PHOTOS[number].read_bytes()))
         if file.exists():
             os.utime(file, (10_000 + clock, 10_000 + clock))
         if clock:
-            dedup(photos, base / "out", hashers=hashers, child={"enabled": False}, slices={"items": 1 + number % 3})
-    dedup(photos, base / "fresh", hashers=hashers, child={"enabled": False})
-    assert all_rows(base / "out") == all_rows(base / "fresh")
+            settings = {"child": {"enabled": False}, "slices": {"items": 1 + number % 3}, "block_rows": 1 + number}
+            dedup(photos, base / "out", **how, **settings)
+    dedup(photos, base / "fresh", **how, child={"enabled": False})
+    ours, fresh = all_rows(base / "out"), all_rows(base / "fresh")
+    assert {table: rows for table, rows in ours.items() if table in fresh} == fresh
+    assert {table.split("/")[0] for table in ours.keys() - fresh.keys()} <= {
+        "hashes",
+        "pairs",
+        "joined",
+        "near",
+    }  # ahash's
+
+
+def test_a_join_compares_new_hashes_with_all_and_old_ones_no_more(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def compared(**changes: Any) -> int:
+        return sum(stage.get("compared", 0) for stage in dedup(photos, out, **changes)["stages"].values())
+
+    assert compared() == 10 * 9 / 2
+    assert compared() == 0
+    for number in (1, 2):
+        with Image.open(photos / f"image{number}.jpg") as photo:
+            photo.rotate(90).save(photos / f"new{number}.png")
+    assert compared() == 1 + 2 * 10
+    (photos / "image1.jpg").unlink()
+    assert compared() == 0
+    assert compared(hashers=["phash:hash_size=16@0.1"]) == 0
+    assert compared() == 11 * 10 / 2  # a wider radius than the last one asks for a new look at all
 
 
 def test_transient_errors_are_tried_again_others_are_not(

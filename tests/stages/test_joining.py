@@ -1,6 +1,7 @@
 """From matching hashes to pairs of items: against a slow, obvious derivation."""
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,21 +89,22 @@ def test_every_turn_is_undone_by_its_inverse() -> None:
 
 
 def test_a_tile_spills_its_matches_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from functools import partial
-
     hashes = np.random.default_rng(0).integers(0, 16, (300, 1), np.uint8) * np.uint8([1, 0, 0])
     hashes[:, 1:] = np.arange(600).reshape(300, 2) % 251
     root = f"file://{tmp_path}"
-    block = joining._write_block(root, "work/join-x", hashes, 0, 300)
+    ((block,),) = joining._write_blocks(root, "work/join-x", hashes, [np.ones(300, bool)], 300)
     task = joining.JoinTask(root, "work/join-x/tile-0-0.parquet", block, block, 3)
     whole = joins.self_join(hashes, 3)
     assert len(whole.i) > 100
     monkeypatch.setattr(joins, "self_join_chunks", partial(joins.self_join_chunks, chunk_pairs=7))
     assert joining.join_tile(task).matches == len(whole.i)
     assert len(list(tmp_path.glob("work/*/tile*"))) >= len(whole.i) // 7
+    nothing = joins.Matches(*(np.empty(0, int),) * 3)
     rows = joining.Rows(pa.array([]), *(np.empty(0, np.int64),) * 4)
-    chunks = list(joining.read_matches(root, joining.Prepared([], [task.tile], rows, 0)))
-    assert sorted(zip(*map(np.concatenate, zip(*chunks, strict=True)), strict=True)) == sorted(zip(*whole, strict=True))
+    distinct = joining.Distinct(hashes, np.ones(300, bool))
+    ready = joining.Prepared([], [task.tile], distinct, np.arange(300), nothing, rows, 0, {})
+    for found, expected in zip(joining.all_matches(root, ready), whole, strict=True):
+        assert np.array_equal(found, expected)
 
 
 def test_a_turned_side_of_a_match_may_be_either() -> None:
