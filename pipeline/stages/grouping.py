@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import groups, storage, tables
-from pipeline.stages.pairing import write_chunks
 
 _FACTS = ["uri", "size", "mtime", "width", "height"]
 
@@ -47,7 +46,7 @@ def write_groups(root: str) -> Grouped:
         },
         schema=tables.GROUPS,
     ).sort_by([("group", "ascending"), ("uri", "ascending")])
-    names = write_chunks(root, "groups", table, {"policy": list(groups.REASONS)})
+    names = tables.write_chunks(root, "groups", table, {"policy": list(groups.REASONS)})
     saved = int(facts["size"][~kept.keep].sum())
     return Grouped(names, int(np.count_nonzero(kept.keep)), len(uris), saved)
 

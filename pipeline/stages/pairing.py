@@ -28,9 +28,7 @@ def write_pairs(root: str, maker: Maker, prepared: Prepared, matches: joins.Matc
     """Derive PAIRS and HUBS from the matches between sets of equal hashes, and write them."""
     rows = prepared.rows
     within = _within(rows, prepared.made_by["radius_bits"])
-    pairs, hubs = item_pairs(
-        rows, joins.Matches(*(np.concatenate(column) for column in zip(within, matches, strict=True)))
-    )
+    pairs, hubs = item_pairs(rows, joins.concatenated(iter([within, matches])))
     table = pa.table(
         {
             "uri_a": rows.uris.take(pa.array(pairs.item_a)),
