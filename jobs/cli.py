@@ -38,6 +38,14 @@ Threshold = Annotated[
 RadiusBits = Annotated[
     int | None, typer.Option("--radius-bits", metavar="N", help="Match at N differing bits or fewer, instead.")
 ]
+MinQuality = Annotated[
+    int | None,
+    typer.Option("--min-quality", metavar="Q", help="Leave hashes of lower quality (0-100) out of the join."),
+]
+BlockBy = Annotated[
+    list[str] | None,
+    typer.Option("--block-by", metavar="RULE", help="Pair only within the same folder, or pattern:REGEX; repeat: any."),
+]
 Cluster = Annotated[
     str | None,
     typer.Option("--cluster", metavar="C", help="none, local, tcp://HOST:PORT or FILE.yaml.  [default: local]"),
@@ -94,6 +102,8 @@ def dedup(
     hasher: Hashers = None,
     threshold: Threshold = None,
     radius_bits: RadiusBits = None,
+    min_quality: MinQuality = None,
+    block_by: BlockBy = None,
     isometric: Isometric = False,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
@@ -114,6 +124,8 @@ def dedup(
         "output": output,
         "hashers": hasher,
         "radius_bits": radius_bits,
+        "min_quality": min_quality,
+        "block_by": block_by,
         "cluster": cluster,
         "isometric": isometric or None,
         "decode.alpha": alpha,
@@ -183,6 +195,8 @@ def join(
     hasher: Hashers = None,
     threshold: Threshold = None,
     radius_bits: RadiusBits = None,
+    min_quality: MinQuality = None,
+    block_by: BlockBy = None,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
     sets: Sets = None,
@@ -190,7 +204,14 @@ def join(
     debug: Debug = False,
 ) -> None:
     """Join the hashes that an output already has: pairs and groups, at another threshold."""
-    flags = {"output": output, "hashers": hasher, "radius_bits": radius_bits, "cluster": cluster}
+    flags = {
+        "output": output,
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "min_quality": min_quality,
+        "block_by": block_by,
+        "cluster": cluster,
+    }
     _run(config.JoinJob, flags, threshold, config_file, sets, as_json, debug)
 
 

@@ -81,6 +81,8 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
     """The hashers of a job with the radius of each. Raises UsageError for what cannot be joined."""
     if job.radius_bits is not None and len(job.hashers) > 1:
         raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
+    for rule in job.block_by:
+        pairing.check_block_rule(rule)
     wanted = []
     for text in job.hashers:
         spec, _, threshold = text.partition("@")
@@ -212,7 +214,7 @@ def _join_stages(
                 done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                 advance(1, 0, 0)
         matches = joining.all_matches(root, prepared)
-        found = pairing.write_pairs(root, maker, prepared, matches)
+        found = pairing.write_pairs(root, maker, prepared, matches, job.block_by)
         joined = joining.write_joined(root, maker, prepared, matches)
         check()
         manifest = {**storage.read_manifest(root), **joined}

@@ -64,6 +64,7 @@ class JoinJob(Job):
     """PAIRS and GROUPS of the hashes that an output already has."""
 
     radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
+    block_by: tuple[str, ...] = Field((), description="pair only within: folder, pattern:REGEX; any of several")
     min_quality: int = Field(0, ge=0, le=100, description="leave hashes of lower quality out of the join")
     block_rows: int = Field(1_000_000, gt=0, description="distinct hashes per block of the join")
 

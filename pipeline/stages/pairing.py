@@ -1,11 +1,15 @@
 """PAIRS and HUBS: from matching hashes to pairs of items."""
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import joins, tables
+from pipeline.errors import UsageError
 from pipeline.hashers import VARIANTS
 from pipeline.stages.joining import UPRIGHT, Prepared, Rows, beside
 from pipeline.stages.live import Maker
@@ -24,11 +28,15 @@ class Written(NamedTuple):
     hub_rows: int
 
 
-def write_pairs(root: str, maker: Maker, prepared: Prepared, matches: joins.Matches) -> Written:
+def write_pairs(
+    root: str, maker: Maker, prepared: Prepared, matches: joins.Matches, block_by: Sequence[str] = ()
+) -> Written:
     """Derive PAIRS and HUBS from the matches between sets of equal hashes, and write them."""
     rows = prepared.rows
     within = _within(rows, prepared.made_by["radius_bits"])
-    pairs, hubs = item_pairs(rows, joins.concatenated(iter([within, matches])))
+    blocks = [block_of(rows.uris, rule) for rule in block_by]
+    pairs, hubs = item_pairs(rows, joins.concatenated(iter([within, matches])), blocks)
+    made_by = {**prepared.made_by, "block_by": list(block_by)}
     table = pa.table(
         {
             "uri_a": rows.uris.take(pa.array(pairs.item_a)),
@@ -52,8 +60,8 @@ def write_pairs(root: str, maker: Maker, prepared: Prepared, matches: joins.Matc
         schema=tables.HUBS,
     )
     return Written(
-        tables.write_chunks(root, beside(maker, "pairs"), table, prepared.made_by),
-        tables.write_chunks(root, "hubs", hub_table, prepared.made_by),
+        tables.write_chunks(root, beside(maker, "pairs"), table, made_by),
+        tables.write_chunks(root, "hubs", hub_table, made_by),
         len(table),
         len(hub_table),
     )
@@ -63,6 +71,28 @@ def with_pairs(root: str, manifest: dict[str, list[str]], maker: Maker, written:
     """The manifest after this join: it replaces what an earlier join of the same hasher gave."""
     others = [name for name in manifest.get("hubs", []) if tables.made_by(root, name)["hasher"][0] != maker.spec]
     return {**manifest, beside(maker, "pairs"): written.pairs, "hubs": [*others, *written.hubs]}
+
+
+def check_block_rule(rule: str) -> None:
+    """Raises UsageError unless the rule is `folder` or `pattern:REGEX`."""
+    kind, _, pattern = rule.partition(":")
+    if rule != "folder" and not (kind == "pattern" and pattern):
+        raise UsageError(f"unknown --block-by {rule!r}; give folder, or pattern:REGEX")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--block-by {rule!r} is not a regular expression: {error}") from error
+
+
+def block_of(uris: pa.Array, rule: str) -> np.ndarray:
+    """The block of each item by a rule, int64, -1 for none: its folder, or what the pattern (its first group) finds."""
+    if rule == "folder":
+        keys = pc.replace_substring_regex(uris, "/[^/]*$", "")
+    else:
+        found = [re.search(rule.partition(":")[2], uri) for uri in uris.to_pylist()]
+        keys = pa.array([match and (match[1] if match.re.groups else match[0]) for match in found], pa.string())
+    codes: np.ndarray = pc.fill_null(keys.dictionary_encode().indices, -1).to_numpy().astype(np.int64)
+    return codes
 
 
 def _within(rows: Rows, radius_bits: int) -> joins.Matches:
@@ -91,14 +121,52 @@ class Hub(NamedTuple):
     reason: str
 
 
-def item_pairs(rows: Rows, matches: joins.Matches) -> tuple[Pairs, list[Hub]]:
-    """The pairs of items that have rows in matching sets; and a hub for each match of sets that are too large."""
+def item_pairs(rows: Rows, matches: joins.Matches, blocks: Sequence[np.ndarray] = ()) -> tuple[Pairs, list[Hub]]:
+    """The pairs of items that have rows in matching sets; and a hub for each match of sets that are too large.
+
+    With blocks (each an int64 per item: the block it belongs to, -1 for none) only items that share a block of at least
+    one kind are paired.
+    """
+    found: list[tuple[np.ndarray, ...]] = []
+    hubs: list[Hub] = []
+    for block in blocks or [np.zeros(len(rows.uris), np.int64)]:
+        part, rows_of, part_matches = _cut(rows, matches, block)
+        row_pairs, part_hubs = _row_pairs(part, part_matches)
+        found += [(rows_of[row_a], rows_of[row_b], distance) for row_a, row_b, distance in row_pairs]
+        hubs += part_hubs
+    row_a, row_b, distance = (np.concatenate(column) for column in zip(*found, strict=True))
+    if len(blocks) > 1:  # what two kinds of block have in common was found twice
+        once = np.unique(np.stack([row_a, row_b]), axis=1, return_index=True)[1]
+        row_a, row_b, distance = row_a[once], row_b[once], distance[once]
+    return _by_items(rows, row_a, row_b, distance), hubs
+
+
+def _cut(rows: Rows, matches: joins.Matches, block: np.ndarray) -> tuple[Rows, np.ndarray, joins.Matches]:
+    """The rows with each set cut into its blocks, the row each of them is, and the matches between those pieces."""
+    if not block.any():
+        return rows, np.arange(len(rows.items)), matches
+    sets = np.repeat(np.arange(len(rows.starts) - 1), np.diff(rows.starts))
+    blocks = block[rows.items]
+    order = np.lexsort((np.arange(len(sets)), blocks, sets))
+    order = order[blocks[order] >= 0]
+    first = np.flatnonzero(_changes(sets[order], blocks[order]))
+    pieces = pa.table({"set": sets[order][first], "block": blocks[order][first], "piece": np.arange(len(first))})
+    edges = pa.table({"i": matches.i, "j": matches.j, "distance": matches.distance})
+    left = edges.join(pieces.rename_columns(["i", "block", "piece_i"]), "i", join_type="inner")
+    both = left.join(pieces.rename_columns(["j", "block", "piece_j"]), ["j", "block"], join_type="inner")
+    both = both.sort_by([("piece_i", "ascending"), ("piece_j", "ascending")])
+    cut = Rows(rows.uris, rows.items[order], rows.frames[order], rows.variants[order], np.append(first, len(order)))
+    return cut, order, joins.Matches(*(both[name].to_numpy() for name in ("piece_i", "piece_j", "distance")))
+
+
+def _row_pairs(rows: Rows, matches: joins.Matches) -> tuple[list[tuple[np.ndarray, ...]], list[Hub]]:
+    """The pairs of rows in matching sets, as (row, row, distance), and a hub for each match written as a star."""
     counts = np.diff(rows.starts)
     i, j, distance = matches
     combinations = np.where(i == j, counts[i] * (counts[i] - 1) // 2, counts[i] * counts[j])
     star = combinations > ALL_PAIRS_LIMIT
     row_a, row_b, which = _every_pair(rows.starts, i[~star], j[~star])
-    found = [(row_a, row_b, distance[~star][which])]
+    found: list[tuple[np.ndarray, ...]] = [(row_a, row_b, distance[~star][which])]
     hubs = []
     for left, right, apart in zip(i[star].tolist(), j[star].tolist(), distance[star].tolist(), strict=True):
         if rows.items[rows.starts[right]] < rows.items[rows.starts[left]]:
@@ -106,7 +174,7 @@ def item_pairs(rows: Rows, matches: joins.Matches) -> tuple[Pairs, list[Hub]]:
         others = np.arange(rows.starts[right] + (left == right), rows.starts[right + 1])
         found.append((np.full(len(others), rows.starts[left]), others, np.full(len(others), apart)))
         hubs.append(_hub(rows, left, right, apart))
-    return _by_items(rows, *(np.concatenate(column) for column in zip(*found, strict=True))), hubs
+    return found, hubs
 
 
 def _hub(rows: Rows, left: int, right: int, apart: int) -> Hub:

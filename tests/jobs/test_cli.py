@@ -107,6 +107,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no such config": (["hash", "--config", "none.yaml"], "cannot read the configuration 'none.yaml'"),
     "unknown cluster": (["hash", "photos", "-o", "out", "--cluster", "huge"], "unknown cluster 'huge'"),
     "unknown protocol": (["hash", "photos", "-o", "s4://out"], "unknown protocol 's4'"),
+    "block by nothing": (["dedup", "photos", "-o", "out", "--block-by", "colour"], "unknown --block-by 'colour'"),
+    "block by no pattern": (["dedup", "photos", "-o", "out", "--block-by", "pattern:("], "is not a regular expression"),
     "join of nothing": (["join", "photos"], "is not an output of neardup"),
     "unknown job": (["config", "dedupe"], "unknown job 'dedupe'"),
 }  # fmt: skip

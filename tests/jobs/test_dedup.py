@@ -154,6 +154,27 @@ def test_thousands_of_copies_become_a_star(photos: Path, tmp_path: Path) -> None
     assert len(rows(out, "groups")) == 51
 
 
+def test_within_folders_only_and_without_low_quality(corpus: Path, tmp_path: Path) -> None:
+    for name in ("small.png", "image1.jpg", "flat1.png", "flat2.png"):
+        (corpus / "sub").mkdir(exist_ok=True)
+        if name.startswith("flat"):
+            Image.new("RGB", (50, 50), (len(name), 90, 80)).save(corpus / "sub" / name)
+        else:
+            (corpus / name).rename(corpus / "sub" / name)
+    out = tmp_path / "out"
+
+    def found(**changes: Any) -> set[tuple[str, str]]:
+        dedup(corpus, out, **changes)
+        pairs = rows(out, "pairs/hasher=phash-hash_size-16")
+        return {(str(r["uri_a"]).rsplit("/", 1)[1], str(r["uri_b"]).rsplit("/", 1)[1]) for r in pairs}
+
+    everything = found()
+    assert {("again.webp", "image1.jpg"), ("flat1.png", "flat2.png"), ("copy.jpg", "image2.jpg")} <= everything
+    assert found(block_by=["folder"]) == {pair for pair in everything if "again.webp" not in pair}
+    assert found(min_quality=50) == everything - {("flat1.png", "flat2.png")}
+    assert found(block_by=["pattern:(again|image1)", "folder"]) >= {("copy.jpg", "image2.jpg")}
+
+
 def test_flips_and_turns_are_found_and_named(photos: Path, tmp_path: Path) -> None:
     turns = {
         "fv": Image.Transpose.FLIP_TOP_BOTTOM,

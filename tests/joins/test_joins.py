@@ -195,9 +195,10 @@ def test_a_threshold_outside_0_to_1_is_refused(threshold: float) -> None:
 
 def test_a_second_process_compiles_nothing() -> None:
     code = (
-        "import numpy as np; from pipeline import joins; from pipeline.joins import bitslices;"
+        "import numpy as np; from pipeline import joins; from pipeline.joins import bands, bitslices;"
         "h = np.zeros((600, 32), np.uint8); joins.self_join(h, 31); joins.cross_join(h, h, 31);"
-        "kernels = [bitslices.scan_blocks, bitslices.fill_lookups, bitslices.gather_prefix];"
+        "joins.concatenated(joins.self_join_chunks(h, 31, bands=[joins.Band(16, 1)] * 16));"
+        "kernels = [bitslices.scan_buckets, bitslices.fill_lookups, bitslices.reorder_bits, bands.sort_by_key];"
         "print(sum(sum(k.stats.cache_misses.values()) for k in kernels))"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]

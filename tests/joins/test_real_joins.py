@@ -94,6 +94,8 @@ def test_the_screen_passes_few_pairs_that_are_not_near() -> None:
     i, j = screen.tile(0, 0)
     near = (real.pair_distances(vectors, i, j, "euclidean") < 20).sum()
     assert 100 < near <= len(i) < near * 1.5
+    # Norms far above the distances do not matter, distances far below the spread do.
+    assert real._screen(rows_with_neighbours(200, 64, "offset"), 1e-2, "euclidean").points.dtype == np.float32
     assert real._screen(rows_with_neighbours(200, 64, "offset"), 1e-9, "euclidean").points.dtype == np.float64
 
 

@@ -114,3 +114,41 @@ def test_a_turned_side_of_a_match_may_be_either() -> None:
         rows = Rows(pa.array(["a", "b"]), np.array([0, 1]), np.array([0, 1]), np.array(variants), np.array([0, 1, 2]))
         found, _ = pairing.item_pairs(rows, joins.Matches(np.array([0]), np.array([1]), np.array([5])))
         assert found.variant.tolist() == ([] if expected is None else [expected])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 63)), min_size=1, max_size=40),
+    st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 1)), min_size=13, max_size=13),
+    st.sampled_from([1, 2]),
+)
+def test_only_items_of_one_block_are_paired(
+    rows: list[tuple[int, int]], block_codes: list[tuple[int, int]], kinds: int
+) -> None:
+    items = np.unique(np.array([item for item, _ in rows]), return_inverse=True)[1]
+    hashes = np.array([[value, value // 3] for _, value in rows], np.uint8)
+    blocks = [np.array([code[kind] for code in block_codes[: items.max() + 1]]) for kind in range(kinds)]
+    joined, matches = prepared(hashes, items)
+    found, _ = pairing.item_pairs(joined, matches, blocks)
+    got = {(a, b): rest for a, b, *rest in zip(*(column.tolist() for column in found[:6]), strict=True)}
+    expected = {
+        (x, y): list(values)
+        for (x, y), values in obvious(hashes, items).items()
+        if any(block[x] == block[y] >= 0 for block in blocks)
+    }
+    assert got == expected
+
+
+def test_a_star_stays_within_its_block() -> None:
+    items = np.arange(120)
+    rows, matches = prepared(np.zeros((120, 2), np.uint8), items)
+    found, hubs = pairing.item_pairs(rows, matches, [items % 2])
+    assert set(zip(found.item_a.tolist(), found.item_b.tolist(), strict=True)) == {(n % 2, n) for n in range(2, 120)}
+    assert [(hub.item, hub.items) for hub in hubs] == [(0, 60), (1, 60)]
+
+
+def test_blocks_by_rule() -> None:
+    uris = pa.array(["file:///a/x.jpg", "file:///a/y.jpg", "s3://b/c/x.jpg", "s3://b/c/d/z.jpg"])
+    assert pairing.block_of(uris, "folder").tolist() == [0, 0, 1, 2]
+    assert pairing.block_of(uris, "pattern:([xy]).jpg$").tolist() == [0, 1, 0, -1]
+    assert pairing.block_of(uris, "pattern:s3|file").tolist() == [0, 0, 1, 1]

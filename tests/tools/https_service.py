@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer; a status of 0 closes the connection without one, -1 never answers."""
+    """One answer; a status of 0 closes the connection without one, -1 never answers, -2 is no HTTP."""
 
     status: int = 200
     body: bytes = b'{"matches": []}'
@@ -61,6 +61,8 @@ def service(certificate: Path | None, host: str = "127.0.0.1") -> Iterator[Servi
             reply = state.take()
             if reply.status == -1:
                 state.closing.wait(30)
+            if reply.status == -2:
+                self.wfile.write(reply.body)
             if reply.status <= 0:
                 self.close_connection = True
                 return
