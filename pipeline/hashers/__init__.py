@@ -17,6 +17,7 @@ import importlib
 import re
 
 from pipeline.errors import UsageError
+from pipeline.hashers import tools
 from pipeline.hashers.average import AverageHash, DHash
 from pipeline.hashers.base import Hasher, ImageHasher
 from pipeline.hashers.dct import PHash, PHashF, PHashU8
@@ -48,6 +49,7 @@ __all__ = [
     "folder_label",
     "parse",
     "recommended_threshold",
+    "tools",
 ]
 
 HASHERS: dict[str, type[Hasher]] = {

@@ -1,5 +1,8 @@
 """The functions of the reference's `hashers.tools`: reading, encodings, quality and isometric transforms."""
 
+import importlib
+from typing import Any
+
 from pipeline.hashers.area import Pixels
 from pipeline.hashers.encoding import (
     Vector,
@@ -46,3 +49,10 @@ def get_isometric_transforms(image: ImageInput, require_color: bool = True) -> d
 def get_isometric_dct_transforms(dct: Vector, frequency_offset: int = 0) -> dict[str, Vector]:
     """The DCT-II blocks of the eight variants of an image, from its own; see `isometric.isometric_dct`."""
     return isometric_dct(dct, frequency_offset)
+
+
+def __getattr__(name: str) -> Any:
+    """`SaferMatcher` under the name that the reference documents also use; its home, `pipeline.tools`, lies above."""
+    if name == "SaferMatcher":
+        return importlib.import_module("pipeline.tools").SaferMatcher
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
