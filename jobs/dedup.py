@@ -18,7 +18,6 @@ from pipeline.child import Limits
 from pipeline.config import DedupJob, HashJob, Job, JoinJob
 from pipeline.errors import RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
-from pipeline.joins import radius_from_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Workers, claimed, cluster_from_file, workers
 from pipeline.stages import grouping, hashing, joining, live, pairing
@@ -31,7 +30,7 @@ class Wanted(NamedTuple):
     """One hasher of a job; the radius is None where nothing is joined."""
 
     maker: live.Maker
-    radius_bits: int | None
+    radius: joining.Radius | None
 
 
 Summary = dict[str, Any]
@@ -87,11 +86,12 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
     for text in job.hashers:
         spec, _, threshold = text.partition("@")
         maker = live.maker(parse(spec), isometric)
-        bits = joining.joined_bits(maker)
-        if job.radius_bits is not None:
-            wanted.append(Wanted(maker, min(job.radius_bits, bits)))
-            continue
-        wanted.append(Wanted(maker, radius_from_threshold(_threshold(maker, text, threshold), bits)))
+        if job.radius_bits is None:
+            wanted.append(Wanted(maker, joining.radius_of(maker, _threshold(maker, text, threshold))))
+        elif maker.hasher.distance_metric == "hamming":
+            wanted.append(Wanted(maker, joining.Radius("hamming", min(job.radius_bits, maker.hasher.hash_length))))
+        else:
+            raise UsageError(f"--radius-bits does not fit {maker.spec}, whose hashes are real-valued; give a threshold")
     return wanted
 
 
@@ -204,10 +204,10 @@ def _join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}
-    for maker, radius_bits in wanted:
-        assert radius_bits is not None
+    for maker, radius in wanted:
+        assert radius is not None
         begun = time.perf_counter()
-        prepared = joining.prepare(root, maker, radius_bits, job.block_rows, job.min_quality)
+        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality)
         done: Counter[str] = Counter()
         with stage(style, "join", len(prepared.tasks), "tiles") as advance:
             for tile in pool.mapper(joining.join_tile, prepared.tasks):
@@ -222,7 +222,7 @@ def _join_stages(
         summary["pairs"][maker.spec] = found.pair_rows
         summary["stages"][f"join {maker.spec}"] = {
             "seconds": _since(begun),
-            "radius_bits": radius_bits,
+            "radius": list(radius),
             "hashes": len(prepared.rows.items),
             "distinct_hashes": len(prepared.distinct.hashes),
             "left_out": prepared.left_out,

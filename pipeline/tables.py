@@ -84,7 +84,7 @@ NEAR = pa.schema(
     [
         pa.field("i", pa.int64(), nullable=False),
         pa.field("j", pa.int64(), nullable=False),
-        pa.field("distance", pa.int32(), nullable=False),
+        pa.field("distance", pa.float64(), nullable=False),  # differing bits, or the hasher's own distance
     ]
 )
 
@@ -110,6 +110,19 @@ HUBS = pa.schema(
     ]
 )
 
+# One row per item and entry of a known list within the radius of each other.
+MATCHES = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("hasher", pa.string(), nullable=False),
+        pa.field("list", pa.string(), nullable=False),  # its name
+        pa.field("version", pa.string(), nullable=False),  # digest of the list's content
+        pa.field("entry", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # what the list says of the entry
+        pa.field("distance", pa.float64(), nullable=False),  # the smallest of the matching rows
+    ]
+)
+
 _REPETITIVE = (
     "kind",
     "format",
@@ -121,6 +134,8 @@ _REPETITIVE = (
     "reason",
     "group",
     "kept_uri",
+    "list",
+    "label",
 )
 _MADE_BY = b"neardup"
 _ROWS_PER_PART = 1_000_000

@@ -44,9 +44,12 @@ def self_join_real(vectors: Rows, threshold: float, metric: Metric) -> RealMatch
     return RealMatches(i[order], j[order], distance[order])
 
 
-def self_join_real_chunks(vectors: Rows, threshold: float, metric: Metric) -> Iterator[RealMatches]:
+def self_join_real_chunks(
+    vectors: Rows, threshold: float, metric: Metric, split: int | None = None
+) -> Iterator[RealMatches]:
     """The matches of `self_join_real` in one sorted chunk per tile, so that a caller can spill them.
 
+    With `split`, only those of a row before it with a row from it on.
     There are `tile_count(len(vectors))` tiles, fewer where some rows have no distance.
     """
     _check(vectors, threshold, metric)
@@ -54,12 +57,25 @@ def self_join_real_chunks(vectors: Rows, threshold: float, metric: Metric) -> It
     rows = vectors[comparable]
     screen = None if metric == "hamming" or len(rows) == 0 else _screen(rows, threshold, metric)
     starts = range(0, len(rows), BLOCK_ROWS)
+    middle = None if split is None else int(np.searchsorted(comparable, split))
     for top in starts:
         for left in starts[top // BLOCK_ROWS :]:
+            if middle is not None and (top >= middle or left + BLOCK_ROWS <= middle):
+                continue
             i, j = _tile(rows, top, left) if screen is None else screen.tile(top, left)
+            if middle is not None:
+                across = (i < middle) & (j >= middle)
+                i, j = i[across], j[across]
             distance = pair_distances(rows, i, j, metric)
             near = distance < threshold
             yield RealMatches(comparable[i[near]], comparable[j[near]], distance[near])
+
+
+def cross_join_real_chunks(left: Rows, right: Rows, threshold: float, metric: Metric) -> Iterator[RealMatches]:
+    """The pairs of a row i of `left` and a row j of `right` below the threshold, in one sorted chunk per tile."""
+    split = len(left)
+    for found in self_join_real_chunks(np.concatenate([left, right]), threshold, metric, split):
+        yield RealMatches(found.i, found.j - split, found.distance)
 
 
 def tile_count(n_rows: int) -> int:

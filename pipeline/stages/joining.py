@@ -5,9 +5,9 @@ copies of one picture cost one row in the join. Where items have isometric varia
 always upright: what a turned and a turned hash say of each other, an upright and a turned one say too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,22 @@ import pyarrow.compute as pc
 from pipeline import joins, storage, tables
 from pipeline.errors import RunError, UsageError
 from pipeline.hashers import VARIANTS
+from pipeline.joins.real import METRICS, Metric, RealMatches, cross_join_real_chunks, self_join_real_chunks
 from pipeline.stages.hashing import hash_type
 from pipeline.stages.live import WORK, Maker
 
 UPRIGHT = VARIANTS.index("r0")
+
+
+class Radius(NamedTuple):
+    """How near hashes must be: differing bits, inclusive, for Hamming; else a distance that must be undercut."""
+
+    metric: str
+    limit: float
+
+    def reaches(self, distance: np.ndarray) -> np.ndarray:
+        """Which distances are within the radius."""
+        return distance <= self.limit if self.metric == "hamming" else distance < self.limit
 
 
 class Block(NamedTuple):
@@ -35,9 +47,10 @@ class JoinTask(NamedTuple):
 
     root: str
     tile: str
+    dtype: str  # of the elements of a hash: bool, uint8, float32
     left: Block
     right: Block
-    radius_bits: int
+    radius: Radius
 
 
 class Tile(NamedTuple):
@@ -77,20 +90,25 @@ class Prepared(NamedTuple):
     made_by: dict[str, Any]  # what PAIRS, JOINED and NEAR of this join carry
 
 
-def joined_bits(maker: Maker) -> int:
-    """The number of bits of this hasher's hashes. Raises UsageError when they are not bits."""
-    if maker.hasher.distance_metric != "hamming":
-        raise UsageError(f"{maker.spec} has real-valued hashes; only binary hashes can be joined so far")
-    return int(maker.hasher.hash_length)
+def radius_of(maker: Maker, threshold: float) -> Radius:
+    """The radius of a threshold in the hasher's own distance. Raises UsageError where it cannot be meant."""
+    hasher = maker.hasher
+    if hasher.distance_metric == "hamming":
+        return Radius("hamming", joins.radius_from_threshold(threshold, hasher.hash_length))
+    if hasher.distance_metric not in METRICS:
+        raise UsageError(f"{maker.spec} has a distance of its own; only {', '.join(METRICS)} distances can be joined")
+    if not threshold > 0:
+        raise UsageError(f"threshold {threshold:g} for {maker.spec} matches nothing; give a distance above 0")
+    return Radius(hasher.distance_metric, threshold)
 
 
-def prepare(root: str, maker: Maker, radius_bits: int, block_rows: int, min_quality: int = 0) -> Prepared:
+def prepare(root: str, maker: Maker, radius: Radius, block_rows: int, min_quality: int = 0) -> Prepared:
     """Collect the live hashes of one hasher, write the distinct ones as blocks, and plan the tiles.
 
     Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side.
     """
     manifest = storage.read_manifest(root)
-    made_by = {"hasher": maker.stamp[:2], "hashes": _made_alike(root, maker, manifest), "radius_bits": radius_bits}
+    made_by = {"hasher": maker.stamp[:2], "hashes": _made_alike(root, maker, manifest), "radius": list(radius)}
     schema = tables.hashes_schema(hash_type(maker.hasher))
     columns = ["uri", "variant", "frame_index", "hash", "quality"]
     table = tables.read_table(root, manifest.get(maker.folder, []), schema, columns)
@@ -98,7 +116,7 @@ def prepare(root: str, maker: Maker, radius_bits: int, block_rows: int, min_qual
     hashed = table.filter(pc.and_(pc.is_valid(table["hash"]), good))
     variants = pc.index_in(hashed["variant"], pa.array(VARIANTS)).to_numpy().astype(np.int64)
     distinct, sets = _distinct(_as_bytes(hashed["hash"]), variants == UPRIGHT)
-    fresh, known = _known_matches(root, manifest, maker, made_by, distinct)
+    fresh, known = _known_matches(root, manifest, maker, made_by, radius, distinct)
     kinds = [distinct.upright & fresh, distinct.upright & ~fresh, ~distinct.upright & fresh, ~distinct.upright & ~fresh]
     order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
     key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
@@ -108,9 +126,10 @@ def prepare(root: str, maker: Maker, radius_bits: int, block_rows: int, min_qual
         JoinTask(
             root,
             f"{WORK}/join-{key.hexdigest()}/tile-{left.start:012d}-{right.start:012d}.parquet",
+            maker.hasher.dtype,
             left,
             right,
-            radius_bits,
+            radius,
         )
         for kind, others in _COMPARED.items()
         for left in blocks[kind]
@@ -161,7 +180,12 @@ def _write_blocks(
 
 
 def _known_matches(
-    root: str, manifest: dict[str, list[str]], maker: Maker, made_by: dict[str, Any], distinct: Distinct
+    root: str,
+    manifest: dict[str, list[str]],
+    maker: Maker,
+    made_by: dict[str, Any],
+    radius: Radius,
+    distinct: Distinct,
 ) -> tuple[np.ndarray, joins.Matches]:
     """Which distinct hashes no earlier join has compared with all others, and the matches of those it has."""
     joined, near = manifest.get(beside(maker, "joined"), []), manifest.get(beside(maker, "near"), [])
@@ -170,9 +194,7 @@ def _known_matches(
     if not joined:
         return fresh, nothing
     earlier = tables.made_by(root, joined[0])
-    if {**earlier, "radius_bits": 0} != {**made_by, "radius_bits": 0} or earlier["radius_bits"] < made_by[
-        "radius_bits"
-    ]:
+    if {**earlier, "radius": 0} != {**made_by, "radius": 0} or Radius(*earlier["radius"]).limit < radius.limit:
         return fresh, nothing
     schema = tables.joined_schema(pa.binary(distinct.hashes.shape[1]))
     table = tables.read_table(root, joined, schema).sort_by("hash")  # NEAR numbers them in this order
@@ -186,11 +208,11 @@ def _known_matches(
     fresh[now[now >= 0]] = False
     fresh |= distinct.upright & ~was_upright  # what was only seen turned has not been compared with turned ones
     found = tables.read_table(root, near, tables.NEAR)
-    i, j, bits = now[found["i"].to_numpy()], now[found["j"].to_numpy()], found["distance"].to_numpy()
-    wanted = (i >= 0) & (j >= 0) & (bits <= made_by["radius_bits"])
-    i, j, bits = i[wanted], j[wanted], bits[wanted]
+    i, j, distance = now[found["i"].to_numpy()], now[found["j"].to_numpy()], found["distance"].to_numpy()
+    wanted = (i >= 0) & (j >= 0) & radius.reaches(distance)
+    i, j, distance = i[wanted], j[wanted], distance[wanted]
     compared = ~(fresh[i] | fresh[j]) & (distinct.upright[i] | distinct.upright[j])
-    return fresh, joins.Matches(i[compared], j[compared], bits[compared])
+    return fresh, joins.Matches(i[compared], j[compared], distance[compared])
 
 
 def beside(maker: Maker, table: str) -> str:
@@ -216,6 +238,9 @@ def _made_alike(root: str, maker: Maker, manifest: dict[str, list[str]]) -> str:
 
 def _as_bytes(hashes: pa.ChunkedArray) -> np.ndarray:
     column = hashes.combine_chunks()
+    if pa.types.is_fixed_size_list(column.type):
+        values: np.ndarray = column.flatten().to_numpy().view(np.uint8)
+        return values.reshape(len(column), 4 * column.type.list_size)
     width = column.type.byte_width
     data = np.frombuffer(column.buffers()[1] or b"", np.uint8)
     return data[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
@@ -249,16 +274,13 @@ def _read_block(root: str, block: Block) -> np.ndarray:
 def join_tile(task: JoinTask) -> Tile:
     """Join two blocks of distinct hashes and write the matches; the part is the tile's receipt."""
     left = _read_block(task.root, task.left)
-    if task.left == task.right:
-        chunks = joins.self_join_chunks(left, task.radius_bits)
-        compared = len(left) * (len(left) - 1) // 2
-    else:
-        right = _read_block(task.root, task.right)
-        chunks = joins.cross_join_chunks(left, right, task.radius_bits)
-        compared = len(left) * len(right)
+    right = left if task.left == task.right else _read_block(task.root, task.right)
+    compared = len(left) * (len(left) - 1) // 2 if task.left == task.right else len(left) * len(right)
     matches = spilled = 0
     last = tables.NEAR.empty_table()
-    for found in chunks:  # all but the last chunk are spilled; the last is the receipt and says how many there are
+    for found in _chunks(
+        task, left, right
+    ):  # all but the last chunk are spilled; the last is the receipt and says how many there are
         if len(last):
             tables.write_part(task.root, _spilled(task.tile, spilled), last, {})
             spilled += 1
@@ -267,6 +289,22 @@ def join_tile(task: JoinTask) -> Tile:
         matches += len(last)
     tables.write_part(task.root, task.tile, last, {"spilled": spilled})
     return Tile(compared, matches)
+
+
+def _chunks(task: JoinTask, left: np.ndarray, right: np.ndarray) -> Iterator[joins.Matches | RealMatches]:
+    metric, limit = task.radius
+    if metric == "hamming":
+        if task.left == task.right:
+            return joins.self_join_chunks(left, int(limit))
+        return joins.cross_join_chunks(left, right, int(limit))
+    if task.left == task.right:
+        return self_join_real_chunks(_vectors(task, left), limit, cast("Metric", metric))
+    return cross_join_real_chunks(_vectors(task, left), _vectors(task, right), limit, cast("Metric", metric))
+
+
+def _vectors(task: JoinTask, hashes: np.ndarray) -> np.ndarray:
+    """Packed real-valued hashes as float32 (n, elements)."""
+    return hashes.view(task.dtype).astype(np.float32)
 
 
 def _spilled(tile: str, number: int) -> str:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline import joins, tables
 from pipeline.errors import UsageError
 from pipeline.hashers import VARIANTS
-from pipeline.stages.joining import UPRIGHT, Prepared, Rows, beside
+from pipeline.stages.joining import UPRIGHT, Prepared, Radius, Rows, beside
 from pipeline.stages.live import Maker
 
 ALL_PAIRS_LIMIT = 1024  # two sets with more combinations than this are written as a star
@@ -33,7 +33,8 @@ def write_pairs(
 ) -> Written:
     """Derive PAIRS and HUBS from the matches between sets of equal hashes, and write them."""
     rows = prepared.rows
-    within = _within(rows, prepared.made_by["radius_bits"])
+    radius = Radius(*prepared.made_by["radius"])
+    within = _within(rows, radius)
     blocks = [block_of(rows.uris, rule) for rule in block_by]
     pairs, hubs = item_pairs(rows, joins.concatenated(iter([within, matches])), blocks)
     made_by = {**prepared.made_by, "block_by": list(block_by)}
@@ -41,7 +42,7 @@ def write_pairs(
         {
             "uri_a": rows.uris.take(pa.array(pairs.item_a)),
             "uri_b": rows.uris.take(pa.array(pairs.item_b)),
-            "distance": pairs.distance / maker.hasher.hash_length,
+            "distance": pairs.distance / (maker.hasher.hash_length if radius.metric == "hamming" else 1),
             "matches": pairs.matches,
             "overlap_a": pairs.overlap_a,
             "overlap_b": pairs.overlap_b,
@@ -95,14 +96,14 @@ def block_of(uris: pa.Array, rule: str) -> np.ndarray:
     return codes
 
 
-def _within(rows: Rows, radius_bits: int) -> joins.Matches:
+def _within(rows: Rows, radius: Radius) -> joins.Matches:
     """Each set of several rows as a match of itself: equal hashes, distance 0."""
-    same = np.flatnonzero(np.diff(rows.starts) > 1) if radius_bits >= 0 else np.empty(0, np.int64)
+    same = np.flatnonzero(np.diff(rows.starts) > 1) if radius.reaches(np.zeros(1))[0] else np.empty(0, np.int64)
     return joins.Matches(same, same, np.zeros(len(same), np.int32))
 
 
 class Pairs(NamedTuple):
-    """Parallel arrays, one entry per pair of items, item_a < item_b, in that order; distance in bits."""
+    """Parallel arrays, one entry per pair of items, item_a < item_b, sorted; distance in bits, or the hasher's own."""
 
     item_a: np.ndarray
     item_b: np.ndarray
@@ -173,14 +174,14 @@ def _row_pairs(rows: Rows, matches: joins.Matches) -> tuple[list[tuple[np.ndarra
             left, right = right, left
         others = np.arange(rows.starts[right] + (left == right), rows.starts[right + 1])
         found.append((np.full(len(others), rows.starts[left]), others, np.full(len(others), apart)))
-        hubs.append(_hub(rows, left, right, apart))
+        hubs.append(_hub(rows, left, right))
     return found, hubs
 
 
-def _hub(rows: Rows, left: int, right: int, apart: int) -> Hub:
+def _hub(rows: Rows, left: int, right: int) -> Hub:
     members = [rows.items[rows.starts[one] : rows.starts[one + 1]] for one in {left, right}]
     items = len(np.unique(np.concatenate(members)))
-    why = "share one hash" if left == right else f"have one of two hashes {apart} bits apart"
+    why = "share one hash" if left == right else "have one of two hashes within the radius"
     return Hub(int(rows.items[rows.starts[left]]), items, f"{items} items {why}")
 
 

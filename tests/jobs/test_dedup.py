@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
 from hostile import CRASH, EXHAUST, HANG
@@ -173,6 +174,31 @@ def test_within_folders_only_and_without_low_quality(corpus: Path, tmp_path: Pat
     assert found(block_by=["folder"]) == {pair for pair in everything if "again.webp" not in pair}
     assert found(min_quality=50) == everything - {("flat1.png", "flat2.png")}
     assert found(block_by=["pattern:(again|image1)", "folder"]) >= {("copy.jpg", "image2.jpg")}
+
+
+@pytest.mark.parametrize("spec", ["colormoment@5", "phashu8:hash_size=16@300", "pdqf@600"])
+def test_real_valued_hashes_are_joined_too(corpus: Path, tmp_path: Path, spec: str) -> None:
+    from scipy.spatial.distance import pdist
+
+    from pipeline.hashers import parse
+
+    out = tmp_path / "out"
+    dedup(corpus, out, hashers=[spec], block_rows=4)
+    (folder,) = (path.name for path in (out / "hashes").iterdir())
+    hashed = sorted(rows(out, f"hashes/{folder}"), key=lambda row: str(row["uri"]))
+    hasher = parse(spec.partition("@")[0])
+    vectors = [np.frombuffer(h, np.uint8) if isinstance(h := row["hash"], bytes) else h for row in hashed]
+    distances = pdist(np.array(vectors, np.float32).astype(np.float64))
+    names = [(str(a["uri"]), str(b["uri"])) for n, a in enumerate(hashed) for b in hashed[n + 1 :]]
+    near = {pair: d for pair, d in zip(names, distances, strict=True) if d < float(spec.partition("@")[2])}
+    assert 3 <= len(near) < 40 and hasher.distance_metric == "euclidean"
+    found = {(r["uri_a"], r["uri_b"]): r["distance"] for r in rows(out, f"pairs/{folder}")}
+    assert found == pytest.approx(near)
+    (corpus / "image4.jpg").unlink()
+    shutil.copy(corpus / "image5.jpg", corpus / "z.jpg")
+    assert dedup(corpus, out, hashers=[spec])["stages"][f"join {spec.partition('@')[0]}"].get("compared", 0) == 0
+    dedup(corpus, tmp_path / "fresh", hashers=[spec])
+    assert all_rows(out) == all_rows(tmp_path / "fresh")
 
 
 def test_flips_and_turns_are_found_and_named(photos: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def prepared(hashes: np.ndarray, items: np.ndarray) -> tuple[Rows, joins.Matches
     starts = np.searchsorted(sets[order], np.arange(len(unique) + 1))
     uris = pa.array([f"u{n:03d}" for n in range(items.max() + 1)])
     rows = Rows(uris, items[order], order, np.zeros(len(items), np.int64), starts)
-    within = pairing._within(rows, 3)
+    within = pairing._within(rows, joining.Radius("hamming", 3))
     return rows, joins.Matches(*map(np.concatenate, zip(within, joins.self_join(unique, 3), strict=True)))
 
 
@@ -78,7 +78,10 @@ def test_large_sets_become_stars_around_their_smallest_item(swap: bool) -> None:
 
 def test_a_negative_radius_matches_nothing_not_even_equal_hashes() -> None:
     rows, _ = prepared(np.zeros((3, 2), np.uint8), np.arange(3))
-    assert len(pairing._within(rows, -1).i) == 0 and len(pairing._within(rows, 0).i) == 1
+    assert (
+        len(pairing._within(rows, joining.Radius("hamming", -1)).i) == 0
+        and len(pairing._within(rows, joining.Radius("hamming", 0)).i) == 1
+    )
 
 
 def test_every_turn_is_undone_by_its_inverse() -> None:
@@ -93,7 +96,7 @@ def test_a_tile_spills_its_matches_in_chunks(tmp_path: Path, monkeypatch: pytest
     hashes[:, 1:] = np.arange(600).reshape(300, 2) % 251
     root = f"file://{tmp_path}"
     ((block,),) = joining._write_blocks(root, "work/join-x", hashes, [np.ones(300, bool)], 300)
-    task = joining.JoinTask(root, "work/join-x/tile-0-0.parquet", block, block, 3)
+    task = joining.JoinTask(root, "work/join-x/tile-0-0.parquet", "bool", block, block, joining.Radius("hamming", 3))
     whole = joins.self_join(hashes, 3)
     assert len(whole.i) > 100
     monkeypatch.setattr(joins, "self_join_chunks", partial(joins.self_join_chunks, chunk_pairs=7))

@@ -1,0 +1,122 @@
+"""The job `match`: hash the inputs if they are no output yet, compare them with known lists, write MATCHES."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jobs.dedup import Summary, _checked_output, _hash_stage, _options, _since, _summary
+from jobs.progress import Style, stage
+from pipeline import storage
+from pipeline.config import MatchJob
+from pipeline.errors import UsageError
+from pipeline.run import Workers, claimed, cluster_from_file, workers
+from pipeline.stages import joining, live, matching
+from pipeline.stages.known import Known, ListOptions, output_of
+from pipeline.stages.listing import list_inputs, total_bytes
+
+
+class Wanted(NamedTuple):
+    """One hasher of a match, its radius, and the lists, read."""
+
+    maker: live.Maker
+    radius_bits: int
+    lists: list[Known]
+
+
+def run_match(job: MatchJob, style: Style) -> Summary:
+    """MATCHES of an output or of inputs; gives the summary that is also written as run.json."""
+    if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
+        job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
+    source = output_of(job.inputs[0]) if len(job.inputs) == 1 else None
+    return _match_inputs(job, style) if source is None else _match_output(job, source.root, style)
+
+
+def _match_output(job: MatchJob, source: str, style: Style) -> Summary:
+    """MATCHES of the hashes that an output has, written there or to another output."""
+    root = storage.absolute(job.output) if job.output != job.inputs[0] else source
+    wanted = _wanted(job, source)
+    with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
+        _match_stages(source, root, wanted, job, pool, summary, style, check)
+    return summary
+
+
+def _match_inputs(job: MatchJob, style: Style) -> Summary:
+    """MEDIA, HASHES and MATCHES of inputs."""
+    if job.output == job.inputs[0]:
+        raise UsageError(f"{job.output!r} is not an output of neardup; to hash it first, say where to: --output OUT")
+    root = _checked_output(job)
+    wanted = _wanted(job, None)
+    manifest = storage.read_manifest(root)
+    begun = time.perf_counter()
+    listing = list_inputs(job.inputs)
+    with _summary(job, root, write=bool(len(listing) or manifest)) as summary:
+        summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
+        summary["listed"] = len(listing)
+        if not summary["written"]:
+            return summary
+        with workers(job.cluster) as pool, claimed(root) as check:
+            makers = [one.maker._replace(isometric=job.isometric) for one in wanted]
+            _hash_stage(root, listing, makers, job, pool, summary, style, check)
+            _match_stages(root, root, wanted, job, pool, summary, style, check)
+    return summary
+
+
+def _wanted(job: MatchJob, source: str | None) -> list[Wanted]:
+    """The hashers of a job with their lists, read before any work. Raises UsageError for what cannot be matched."""
+    if job.radius_bits is not None and len(job.hashers) > 1:
+        raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
+    corpus = source or storage.absolute(job.output)
+    options = ListOptions(job.hash_column, job.skip_bad_lines)
+    found = []
+    for text in job.hashers:
+        maker, radius_bits = matching.wanted(text, job.radius_bits)
+        decode = matching.corpus_decode(source, maker) if source else _options(job).policy.spec
+        found.append(Wanted(maker, radius_bits, matching.read_lists(job.known, maker, corpus, decode, options)))
+    if len({one.maker.folder for one in found}) < len(found):
+        raise UsageError("a hasher is given twice; give each once")
+    return found
+
+
+def _match_stages(
+    source: str,
+    root: str,
+    wanted: Sequence[Wanted],
+    job: MatchJob,
+    pool: Workers,
+    summary: Summary,
+    style: Style,
+    check: Any,
+) -> None:
+    summary["matches"] = []
+    for maker, radius_bits, lists in wanted:
+        corpus = matching.read_corpus(source, maker, job.min_quality)
+        for listed in lists:
+            begun = time.perf_counter()
+            entries = matching.side_of(listed)
+            prepared = matching.prepare(root, corpus.side, entries, radius_bits, job.block_rows)
+            done: Counter[str] = Counter()
+            with stage(style, "match", len(prepared.tasks), "tiles") as advance:
+                for tile in pool.mapper(joining.join_tile, prepared.tasks):
+                    done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
+                    advance(1, 0, 0)
+            matches = matching.all_matches(root, prepared)
+            made_by = matching.made_by(maker, listed, radius_bits)
+            tables = matching.match_tables(maker, corpus.side, listed, entries, matches)
+            written = matching.write_matches(root, tables, made_by)
+            check()
+            manifest = matching.with_matches(root, storage.read_manifest(root), made_by, written)
+            live.commit(root, manifest, "match-")
+            facts = {"hasher": maker.spec, "list": listed.name, "rows": written.rows, "items": written.items}
+            summary["matches"].append(facts)
+            summary["stages"][f"match {maker.spec} {listed.name}"] = {
+                "seconds": _since(begun),
+                "radius_bits": radius_bits,
+                "version": listed.version,
+                "hashes": len(corpus.side.items),
+                "left_out": corpus.left_out,
+                "entries": len(entries.names),
+                "list_left_out": listed.left_out,
+                **facts,
+                **done,
+            }
