@@ -1,15 +1,18 @@
 """The Hamming join against faiss, one core each, in one run: pairs compared per second and whole self-joins.
 
     python benchmarks/join.py [--rows N] [--oracle PYTHON]
+    python benchmarks/join.py --planned 1000000
 
 PYTHON is an interpreter that can import faiss (`pip install faiss-cpu`; it may be this one); without it only our side
-is timed. faiss's `IndexBinaryFlat.range_search` is strict, so it is given radius + 1; its matches are compared with ours.
+is timed. faiss's `IndexBinaryFlat.range_search` is strict, so it is given radius + 1; both must find as many matches.
+The second form joins many rows, by the plan that it prints, and shows the peak memory.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -50,33 +53,52 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many is shown")
     parser.add_argument("--oracle", help="a Python that can import faiss")
+    parser.add_argument("--planned", type=int, metavar="ROWS", help="only join so many rows, by plan")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"{_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, one core")
     print(", ".join(f"{name} {version(name)}" for name in ("neardup", "numpy", "numba", "llvmlite")))
     print(f"AVX-512: {'used' if binding.get_host_cpu_features().get('avx512f') else 'none'}; best of {options.repeats}")
-    print(f"\n{options.rows:,} hashes, uniform bits, 10 % with a near duplicate planted\n")
-    print("bits radius   matches  ours s  pairs/s (1e9)  portable s  faiss s  faiss / ours")
+    rows = options.planned or options.rows
+    print(f"\n{rows:,} hashes, uniform bits, 10 % with a near duplicate planted\n")
+    if options.planned:
+        for bits, radius in CASES:
+            print(_planned(_hashes(rows, bits), radius, options.repeats))
+        return
+    print("bits radius   matches  every pair s  pairs/s (1e9)  portable s  planned s  faiss s  faiss / planned")
     for bits, radius in CASES:
-        print(_compare(_hashes(options.rows, bits), radius, options.repeats, options.oracle))
+        print(_compared(_hashes(rows, bits), radius, options.repeats, options.oracle))
 
 
-def _compare(hashes: np.ndarray, radius: int, repeats: int, oracle: str | None) -> str:
-    joins.self_join(hashes[:2000], radius)  # compile
+def _compared(hashes: np.ndarray, radius: int, repeats: int, oracle: str | None) -> str:
+    def every_pair() -> None:
+        for _chunk in joins.self_join_chunks(hashes, radius, bands=joins.EVERY_PAIR):
+            pass
+
     matches = joins.self_join(hashes, radius)
-    ours = _best(lambda: joins.self_join(hashes, radius), repeats)
+    planned = _best(lambda: joins.self_join(hashes, radius), repeats)
+    every = _best(every_pair, repeats)
     os.environ["NEARDUP_PORTABLE"] = "1"
-    joins.self_join(hashes[:2000], radius)
-    portable = _best(lambda: joins.self_join(hashes, radius), repeats)
+    portable = _best(every_pair, repeats)
     del os.environ["NEARDUP_PORTABLE"]
-    rate = len(hashes) * (len(hashes) - 1) / 2 / ours / 1e9
-    line = f"{hashes.shape[1] * 8:4} {radius:6} {len(matches.i):9,} {ours:7.3f} {rate:14.1f} {portable:11.3f}"
+    rate = len(hashes) * (len(hashes) - 1) / 2 / every / 1e9
+    line = f"{hashes.shape[1] * 8:4} {radius:6} {len(matches.i):9,} {every:13.3f} {rate:14.1f} {portable:11.3f}"
+    line = f"{line} {planned:10.3f}"
     if oracle is None:
         return line
     peer = _faiss(hashes, radius, repeats, oracle)
     if peer["matches"] != len(matches.i):
         sys.exit(f"faiss finds {peer['matches']:,} matches, we find {len(matches.i):,}")
-    return f"{line} {peer['seconds']:8.2f} {peer['seconds'] / ours:13.1f}   faiss {peer['version']}"
+    return f"{line} {peer['seconds']:8.2f} {peer['seconds'] / planned:16.1f}   faiss {peer['version']}"
+
+
+def _planned(hashes: np.ndarray, radius: int, repeats: int) -> str:
+    joins.self_join(hashes[:100_000], radius)  # compile
+    plan = joins.plan(hashes, radius)
+    seconds = _best(lambda: joins.self_join(hashes, radius), repeats)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return f"{plan}\n    took {seconds:.2f} s with its planning; peak memory of this process so far {memory:,.0f} MB"
 
 
 def _faiss(hashes: np.ndarray, radius: int, repeats: int, oracle: str) -> dict[str, float]:
@@ -93,9 +115,11 @@ def _hashes(rows: int, bits: int) -> np.ndarray:
     rng = np.random.default_rng(bits)
     hashes = rng.integers(0, 256, (rows, bits // 8), dtype=np.uint8)
     copies = rows // 10
-    places = rng.random((copies, bits)).argsort(axis=1).argsort(axis=1)
-    changed = places < rng.integers(0, bits // 6, (copies, 1))
-    hashes[:copies] = hashes[copies : 2 * copies] ^ np.packbits(changed, axis=1)
+    for start in range(0, copies, 10_000):
+        here = np.arange(start, min(start + 10_000, copies))
+        places = rng.random((len(here), bits)).argsort(axis=1).argsort(axis=1)
+        changed = places < rng.integers(0, bits // 6, (len(here), 1))
+        hashes[here] = hashes[copies + here] ^ np.packbits(changed, axis=1)
     return hashes[rng.permutation(rows)]
 
 

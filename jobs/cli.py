@@ -1,4 +1,4 @@
-"""The command line: `neardup dedup | hash | join | config`."""
+"""The command line: `neardup dedup | hash | join | match | config`."""
 
 import json
 import signal
@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.progress import style_for
@@ -215,8 +216,66 @@ def join(
     _run(config.JoinJob, flags, threshold, config_file, sets, as_json, debug)
 
 
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup match out --known known.csv --hasher pdq --radius-bits 31
+
+neardup match photos -o out --known known.csv --known other-out --hasher pdq@0.1
+
+neardup match out -o found --known list.parquet --hash-column pdq --skip-bad-lines --hasher pdq"""
+)
+def match(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="OUT|INPUT…", help="An output with hashes, or media to hash first."),
+    ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--known",
+            metavar="LIST",
+            help="Known hashes: .csv, .jsonl, .parquet, .txt, or an output; repeatable.",
+        ),
+    ] = None,
+    output: Output = None,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    hash_column: Annotated[
+        str | None, typer.Option("--hash-column", metavar="NAME", help="The lists' column of hashes.  [default: hash]")
+    ] = None,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Count a list's lines without a valid hash, and go on.")
+    ] = False,
+    min_quality: MinQuality = None,
+    isometric: Isometric = False,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    max_error_rate: MaxErrorRate = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Match an output, or media that are hashed first, with lists of known hashes."""
+    flags = {
+        "inputs": inputs,
+        "known": known,
+        "output": output,
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "hash_column": hash_column,
+        "skip_bad_lines": skip_bad_lines or None,
+        "min_quality": min_quality,
+        "isometric": isometric or None,
+        "cluster": cluster,
+        "max_error_rate": max_error_rate,
+    }
+    _run(config.MatchJob, flags, threshold, config_file, sets, as_json, debug)
+
+
 @app.command(name="config")
-def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash or join.")]) -> None:
+def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join or match.")]) -> None:
     """Print every setting of a job as YAML, with its default and its meaning."""
     if job not in config.JOBS:
         _fail(UsageError(f"unknown job {job!r}; known are {', '.join(config.JOBS)}"), EXIT_USAGE)
@@ -237,8 +296,10 @@ def _run(
         job = config.load(kind, config_file, tuple(sets or ()), flags)
         job = _with_threshold(job, threshold)
         from jobs.dedup import run  # what it imports takes a second, which --help need not
+        from jobs.match import run_match
 
-        summary = run(job, style_for(as_json))
+        style = style_for(as_json)
+        summary = run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
     except NeardupError as error:
         if debug:
             traceback.print_exc()
@@ -279,7 +340,7 @@ def _show(summary: dict[str, Any]) -> None:
     console = Console()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     failed = ", ".join(f"{count:,} {name}" for name, count in summary["failed"].items())
-    if summary["job"] != "join":
+    if "list" in summary["stages"]:
         table.add_row("listed", f"{summary['listed']:,}")
         table.add_row("decoded", f"{summary['decoded']:,}")
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
@@ -288,6 +349,10 @@ def _show(summary: dict[str, Any]) -> None:
     if "groups" in summary:
         table.add_row("groups", f"{summary['groups']:,} of {summary['grouped_items']:,} items")
         table.add_row("duplicates", f"{summary['duplicate_bytes']:,} bytes could be saved")
+    for found in summary.get("matches", []):
+        bad = f", {found['bad_lines']:,} bad lines left out" if found["bad_lines"] else ""
+        said = f"{found['items']:,} items of {found['list']} by {found['hasher']}{bad}"
+        table.add_row("matches", escape(said))
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     console.print(table)
     if not summary["written"]:

@@ -20,7 +20,7 @@ class Wanted(NamedTuple):
     """One hasher of a match, its radius, and the lists, read."""
 
     maker: live.Maker
-    radius_bits: int
+    radius: joining.Radius
     lists: list[Known]
 
 
@@ -70,9 +70,9 @@ def _wanted(job: MatchJob, source: str | None) -> list[Wanted]:
     options = ListOptions(job.hash_column, job.skip_bad_lines)
     found = []
     for text in job.hashers:
-        maker, radius_bits = matching.wanted(text, job.radius_bits)
+        maker, radius = matching.wanted(text, job.radius_bits)
         decode = matching.corpus_decode(source, maker) if source else _options(job).policy.spec
-        found.append(Wanted(maker, radius_bits, matching.read_lists(job.known, maker, corpus, decode, options)))
+        found.append(Wanted(maker, radius, matching.read_lists(job.known, maker, corpus, decode, options)))
     if len({one.maker.folder for one in found}) < len(found):
         raise UsageError("a hasher is given twice; give each once")
     return found
@@ -89,29 +89,30 @@ def _match_stages(
     check: Any,
 ) -> None:
     summary["matches"] = []
-    for maker, radius_bits, lists in wanted:
+    for maker, radius, lists in wanted:
         corpus = matching.read_corpus(source, maker, job.min_quality)
         for listed in lists:
             begun = time.perf_counter()
             entries = matching.side_of(listed)
-            prepared = matching.prepare(root, corpus.side, entries, radius_bits, job.block_rows)
+            how = matching.Compared(maker.hasher.dtype, radius)
+            prepared = matching.prepare(root, corpus.side, entries, how, job.block_rows)
             done: Counter[str] = Counter()
             with stage(style, "match", len(prepared.tasks), "tiles") as advance:
                 for tile in pool.mapper(joining.join_tile, prepared.tasks):
                     done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                     advance(1, 0, 0)
             matches = matching.all_matches(root, prepared)
-            made_by = matching.made_by(maker, listed, radius_bits)
+            made_by = matching.made_by(maker, listed, radius)
             tables = matching.match_tables(maker, corpus.side, listed, entries, matches)
             written = matching.write_matches(root, tables, made_by)
             check()
             manifest = matching.with_matches(root, storage.read_manifest(root), made_by, written)
             live.commit(root, manifest, "match-")
             facts = {"hasher": maker.spec, "list": listed.name, "rows": written.rows, "items": written.items}
-            summary["matches"].append(facts)
+            summary["matches"].append({**facts, "bad_lines": listed.left_out["bad_lines"]})
             summary["stages"][f"match {maker.spec} {listed.name}"] = {
                 "seconds": _since(begun),
-                "radius_bits": radius_bits,
+                "radius": list(radius),
                 "version": listed.version,
                 "hashes": len(corpus.side.items),
                 "left_out": corpus.left_out,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 
@@ -73,7 +73,28 @@ class DedupJob(HashJob, JoinJob):
     """List, hash, join and group."""
 
 
-JOBS: dict[str, type[Job]] = {"dedup": DedupJob, "hash": HashJob, "join": JoinJob}
+class MatchJob(HashJob):
+    """MATCHES of an output, or of inputs that are hashed first, with known lists."""
+
+    inputs: tuple[str, ...] = Field(min_length=1, description="one output with hashes; or folders, globs, files")
+    known: tuple[str, ...] = Field(min_length=1, description="lists of known hashes: files, or other outputs")
+    hash_column: str | None = Field(None, description="column of the lists' hashes, where it is not called hash")
+    skip_bad_lines: bool = Field(False, description="count a list's lines without a valid hash, and go on")
+    radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
+    min_quality: int = Field(0, ge=0, le=100, description="leave hashes of lower quality out of the match")
+    block_rows: int = Field(1_000_000, gt=0, description="distinct hashes per block of the match")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _output_of_input(cls, values: Any) -> Any:
+        """Without an output, the rows go where the hashes are."""
+        inputs = values.get("inputs") if isinstance(values, dict) else None
+        if isinstance(inputs, list | tuple) and len(inputs) == 1 and "output" not in values:
+            return {**values, "output": inputs[0]}
+        return values
+
+
+JOBS: dict[str, type[Job]] = {"dedup": DedupJob, "hash": HashJob, "join": JoinJob, "match": MatchJob}
 
 J = TypeVar("J", bound=Job)
 
@@ -167,4 +188,4 @@ def _dump(model: type[BaseModel], indent: str, lines: list[str]) -> None:
         lines.append(f"{indent}{name}: {text}  # {field.description}")
 
 
-_EXAMPLES: dict[str, Any] = {"inputs": ("photos",), "output": "out"}
+_EXAMPLES: dict[str, Any] = {"inputs": ("photos",), "output": "out", "known": ("known.csv",)}

@@ -18,8 +18,9 @@ _Indexes = npt.NDArray[np.intp]
 
 # Below this many pixels OpenCV's own resize is as fast.
 _LARGE = 1 << 17
-# Pixels per output from which on exact means are faster.
+# Pixels per output from which on exact means are faster; OpenCV has a faster resize by whole numbers.
 _SHRINK = 64
+_SHRINK_WHOLE = 512
 # With more doubtful pixels than this, OpenCV's own resize is as fast.
 _MANY = 48
 # Sums over columns of larger values than this need 64 bits.
@@ -100,13 +101,18 @@ def shrinks_unevenly(plane: Pixels, width: int, height: int) -> bool:
     """Is this a resize of a large plane by no whole numbers? OpenCV is slow at that alone."""
     rows, columns = plane.shape[:2]
     shrinks = width <= columns and height <= rows
-    by_whole_numbers = columns % width == 0 and rows % height == 0
-    return shrinks and not by_whole_numbers and rows * columns >= _LARGE
+    return shrinks and not _divides(plane, width, height) and rows * columns >= _LARGE
 
 
 def is_worth_it(plane: Pixels, width: int, height: int) -> bool:
     """Are exact means faster than OpenCV's resize? They are for few outputs."""
-    return shrinks_unevenly(plane, width, height) and plane.shape[0] * plane.shape[1] >= _SHRINK * width * height
+    rows, columns = plane.shape[:2]
+    shrink = _SHRINK_WHOLE if _divides(plane, width, height) else _SHRINK
+    return width <= columns and height <= rows and rows * columns >= max(_LARGE, shrink * width * height)
+
+
+def _divides(plane: Pixels, width: int, height: int) -> bool:
+    return plane.shape[1] % width == 0 and plane.shape[0] % height == 0
 
 
 def block_sum_bounds(plane: Pixels, rows: range, columns: range, size: tuple[int, int]) -> tuple[float, float]:
@@ -135,8 +141,9 @@ def _shares(length: int, outputs: int, chosen: range) -> tuple[int, Means]:
 def _along_last(values: npt.NDArray[np.int32], cuts: Edges) -> Means:
     """Integer sums between the cuts of the last axis, with the divided pixels' parts."""
     whole = np.add.reduceat(values, cuts.first, axis=-1, dtype=np.int64 if values.max() > _WIDE else np.int32)
-    sums = whole - cuts.left * values[..., cuts.first]
-    sums[..., :-1] += cuts.right[:-1] * values[..., cuts.first[1:]]
+    divided = values[..., cuts.first]
+    sums: Means = whole - cuts.left * divided
+    sums[..., :-1] += cuts.right[:-1] * divided[..., 1:]
     return sums
 
 
@@ -145,7 +152,11 @@ def _opencv_resize(plane: Pixels, width: int, height: int) -> Pixels:
 
 
 def opencv_pixel(plane: Pixels, position: tuple[int, int], size: tuple[int, int]) -> int:
-    """One output pixel by OpenCV's float32 sums, along the rows first."""
+    """One output pixel by OpenCV's float32 sums, along the rows first, or its integer sums where the sizes divide."""
+    if _divides(plane, *size):
+        high, wide = plane.shape[0] // size[1], plane.shape[1] // size[0]
+        block = plane[position[0] * high :, position[1] * wide :][:high, :wide]
+        return int(np.rint(np.float32(block.sum()) * np.float32(1 / (high * wide))))
     first_row, row_shares = _opencv_shares(plane.shape[0], size[1], position[0])
     first_column, column_shares = _opencv_shares(plane.shape[1], size[0], position[1])
     window = plane[first_row : first_row + len(row_shares), first_column : first_column + len(column_shares)]

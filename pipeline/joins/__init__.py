@@ -1,27 +1,33 @@
 """Joins: arrays of packed hashes and a radius in bits → `Matches(i, j, distance)`.
 
-`JOINS` is the catalogue of engines; `self_join` and `cross_join` are the exact one. All of it runs on the calling
-thread, without the GIL while it compares.
+`JOINS` is the catalogue of engines; `self_join` and `cross_join` are the exact one: `plan` says whether it compares
+every pair or only those that are close on a band of bits. All of it runs on the calling thread, without the GIL while
+it compares.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipeline.errors import UsageError
-from pipeline.joins.bitslices import rows_with_prefix, scan
-from pipeline.joins.matches import Matches, concatenated
-from pipeline.joins.prefix import choose_prefix
+from pipeline.joins.bands import EVERY_PAIR, Band, check_bands, join_bands, lay_out
+from pipeline.joins.matches import Matches, concatenated, in_order
+from pipeline.joins.plans import Plan, choose_plan
+from pipeline.joins.sample import take_sample
 from pipeline.joins.words import Hashes, as_words, distinct
 
 __all__ = [
     "CHUNK_PAIRS",
+    "EVERY_PAIR",
     "JOINS",
+    "Band",
     "Engine",
     "Matches",
+    "Plan",
     "concatenated",
     "cross_join",
     "cross_join_chunks",
     "distinct",
+    "plan",
     "radius_from_threshold",
     "self_join",
     "self_join_chunks",
@@ -40,32 +46,60 @@ def cross_join(left: Hashes, right: Hashes, radius_bits: int) -> Matches:
     return concatenated(cross_join_chunks(left, right, radius_bits))
 
 
-def self_join_chunks(hashes: Hashes, radius_bits: int, chunk_pairs: int = CHUNK_PAIRS) -> Iterator[Matches]:
-    """The matches of `self_join` in chunks of 1 to `chunk_pairs`, each sorted, so that a caller can spill them."""
+def self_join_chunks(
+    hashes: Hashes, radius_bits: int, chunk_pairs: int = CHUNK_PAIRS, bands: Sequence[Band] | None = None
+) -> Iterator[Matches]:
+    """The matches of `self_join` in chunks of 1 to `chunk_pairs`, each sorted, so that a caller can spill them.
+
+    `bands` replaces the planner's choice. Raises UsageError when such bands could miss a match.
+    """
     words = as_words(hashes)
+    bits = hashes.shape[1] * 8
+    if bands is not None:
+        check_bands(bands, min(radius_bits, bits), bits)
     if len(words) < 2 or radius_bits < 0:
         return
-    radius_bits = min(radius_bits, words.shape[1] * 64)
-    prefix = choose_prefix(words, words, radius_bits)
-    rows = rows_with_prefix(words, prefix)
-    yield from scan(rows, None, radius_bits, prefix, chunk_pairs)
+    radius_bits = min(radius_bits, bits)
+    sample = take_sample(words, words, bits)
+    if bands is None:
+        bands = choose_plan(words, None, sample, radius_bits).bands
+    yield from join_bands(words, None, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs)
 
 
 def cross_join_chunks(
-    left: Hashes, right: Hashes, radius_bits: int, chunk_pairs: int = CHUNK_PAIRS
+    left: Hashes,
+    right: Hashes,
+    radius_bits: int,
+    chunk_pairs: int = CHUNK_PAIRS,
+    bands: Sequence[Band] | None = None,
 ) -> Iterator[Matches]:
-    """The matches of `cross_join` in chunks of 1 to `chunk_pairs`, each sorted, so that a caller can spill them."""
+    """The matches of `cross_join` in chunks of 1 to `chunk_pairs`, each sorted; `bands` as in `self_join_chunks`."""
     left_words, right_words = as_words(left), as_words(right)
+    bits = left.shape[1] * 8
     if left.shape[1] != right.shape[1]:
         raise UsageError(
             f"hashes of {left.shape[1]} and {right.shape[1]} bytes cannot be joined: use the same hasher on both sides"
         )
+    if bands is not None:
+        check_bands(bands, min(radius_bits, bits), bits)
     if len(left_words) == 0 or len(right_words) == 0 or radius_bits < 0:
         return
-    radius_bits = min(radius_bits, left_words.shape[1] * 64)
-    prefix = choose_prefix(left_words, right_words, radius_bits)
-    left_rows, right_rows = rows_with_prefix(left_words, prefix), rows_with_prefix(right_words, prefix)
-    yield from scan(left_rows, right_rows, radius_bits, prefix, chunk_pairs)
+    if len(left_words) < len(right_words):  # the right side is the one to be transposed
+        for found in cross_join_chunks(right, left, radius_bits, chunk_pairs, bands):
+            yield in_order(Matches(found.j, found.i, found.distance))
+        return
+    radius_bits = min(radius_bits, bits)
+    sample = take_sample(left_words, right_words, bits)
+    if bands is None:
+        bands = choose_plan(left_words, right_words, sample, radius_bits).bands
+    yield from join_bands(left_words, right_words, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs)
+
+
+def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:
+    """How a join of these hashes (with `right`, or with each other) would go about it; `str(plan)` says so in words."""
+    left_words, right_words = as_words(hashes), None if right is None else as_words(right)
+    other = left_words if right_words is None else right_words
+    return choose_plan(left_words, right_words, take_sample(left_words, other, hashes.shape[1] * 8), radius_bits)
 
 
 def radius_from_threshold(threshold: float, bits: int) -> int:

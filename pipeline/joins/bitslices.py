@@ -1,10 +1,10 @@
-"""The bit-sliced scan: one query row against 512 reference rows at a time, every pair, exactly.
+"""The bit-sliced scan: one query row against 512 reference rows at a time, exactly.
 
 512 reference rows are stored transposed: bit k of all of them is one 512-bit register. For every three bits, what those
 bits add to the distance (a sum bit and a carry bit) is looked up for the query's own three bits, so a query costs two
 loads and two carry-save adders per three bits and 512 pairs. The counters start at 2**levels - 1 - radius: overflow
-means "too far". Counting stops after the chunk of 24 bits at which all 512 are too far; those that survive the whole
-prefix are counted in full. (Carry-save adders: Mula, Kurz, Lemire, "Faster population counts using AVX2", 2018.)
+means "too far". Counting stops after the chunk of 24 bits at which all 512 are too far; those that survive all chunks
+are counted in full. (Carry-save adders: Mula, Kurz, Lemire, "Faster population counts using AVX2", 2018.)
 """
 
 import os
@@ -18,36 +18,72 @@ from numpy.typing import NDArray
 
 from pipeline.joins.compiled import compiled, count_ones, emitted, lowest_one
 from pipeline.joins.matches import Matches, in_order
-from pipeline.joins.prefix import CHUNK_BITS, Prefix
 
 BLOCK_ROWS = 512
+CHUNK_BITS = 24
 TRIPLES = CHUNK_BITS // 3
 SLICES = 10  # per triple: the sum bit for an even and an odd query, the carry bit for each of 8 queries
 QUERY_ROWS = 128  # query rows whose offsets are kept ready; divides BLOCK_ROWS
-LOOKUP_BYTES = 1 << 28  # build lookups for so many bytes of reference rows at a time
+LOOKUP_BYTES = 1 << 23  # reference rows are taken by so many bytes of lookups at a time: they should stay in cache
 
 
-class Rows(NamedTuple):
-    """Hashes as the scan reads them: whole rows of uint64 words, and their prefix bits, 24 to a uint32."""
+class Table(NamedTuple):
+    """Hashes in buckets: `words` (n, words), those of bucket k from `starts[k]` to `starts[k + 1]`.
+
+    `rows` holds the number of each row in the caller's array.
+    """
 
     words: NDArray[np.uint64]
-    prefix: NDArray[np.uint32]
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+class Probe(NamedTuple):
+    """Which buckets meet, and what is counted there.
+
+    A bucket k meets k ^ mask for all `masks`. Counted are the 24 bits from each of `chunk_starts` on, disjoint. A pair
+    that is within `earlier_radii[q]` on the bits `earlier_masks[q]` (words) was found before.
+    """
+
+    masks: NDArray[np.int64]
+    chunk_starts: NDArray[np.int64]
+    first_check: int  # chunks after which survivors are first looked for
+    earlier_masks: NDArray[np.uint64]
+    earlier_radii: NDArray[np.int64]
+
+
+class Blocks(NamedTuple):
+    """Reference rows cut into blocks of at most 512, each of one bucket: those of bucket k are `firsts[k]` and on."""
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    firsts: NDArray[np.int64]
 
 
 class Job(NamedTuple):
-    """What one call of the kernel compares: query rows up to `queries` with the reference rows `first` to `last`."""
+    """Numbers for the kernel: the radius, chunks to count, the blocks at hand, and whether this is a self-join."""
 
     radius_bits: int
     chunks: int
     first_check: int
-    queries: int
-    first: int
-    last: int
-    upper: bool  # a self-join: only pairs with query < reference
+    first_block: int
+    last_block: int
+    itself: bool
+
+
+class Work(NamedTuple):
+    """All that one call of the kernel reads."""
+
+    queries: Table
+    references: Table
+    blocks: Blocks
+    lookups: NDArray[np.uint64]
+    probe: Probe
+    job: Job
 
 
 class Shape(NamedTuple):
-    """Types are what numba compiles for, so the shape of the machine code is told by the lengths of two tuples."""
+    """numba compiles for types, so the shape of the machine code is told by the lengths of two tuples."""
 
     lanes: tuple[int, ...]  # 64-bit lanes per register: 8 with AVX-512's ternary logic, else 4
     levels: tuple[int, ...]  # bits of a counter; they hold a radius below 2**levels
@@ -60,56 +96,76 @@ def machine_shape(radius_bits: int) -> Shape:
     return Shape((0,) * (8 if wide else 4), (0,) * levels)
 
 
+class Buffers:
+    """Memory that is used again from band to band: to get it anew costs more than to fill it."""
+
+    def __init__(self, chunk_pairs: int) -> None:
+        room = max(chunk_pairs, BLOCK_ROWS)
+        self.chunk_pairs = chunk_pairs
+        self.found = Matches(np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32))
+        self._words = np.empty(0, np.uint64)
+
+    def lookups(self, n_blocks: int, n_chunks: int) -> NDArray[np.uint64]:
+        """Room for the lookups of so many blocks, from a multiple of 64 bytes on, its values undefined."""
+        size = n_blocks * n_chunks * TRIPLES * SLICES * 8
+        if len(self._words) < size + 8:
+            self._words = np.empty(size + size // 8 + 8, np.uint64)
+        start = (-self._words.ctypes.data % 64) // 8
+        return self._words[start : start + size].reshape(n_blocks, n_chunks, TRIPLES, SLICES, 8)
+
+
 def scan(
-    queries: Rows, references: Rows | None, radius_bits: int, prefix: Prefix, chunk_pairs: int
+    queries: Table, references: Table | None, probe: Probe, radius_bits: int, buffers: Buffers
 ) -> Iterator[Matches]:
-    """All matches of a query and a reference row, in chunks; without `references`, pairs i < j among the queries."""
-    upper = references is None
-    references = references or queries
+    """The matches between buckets that meet, in chunks; without `references`, of each pair of query rows once."""
+    itself = references is None
+    references = queries if references is None else references
     shape = machine_shape(radius_bits)
-    room = max(chunk_pairs, BLOCK_ROWS)
-    found = Matches(np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32))
-    n_references, count = len(references.words), 0
-    step = max(1, LOOKUP_BYTES // (prefix.chunks * TRIPLES * SLICES * 64)) * BLOCK_ROWS
-    for first in range(0, n_references, step):
-        last = min(first + step, n_references)
-        lookups = _aligned((-(-(last - first) // BLOCK_ROWS), prefix.chunks, TRIPLES, SLICES, 8))
-        fill_lookups(references.prefix[first:last], lookups)
-        limit = min(last, len(queries.words)) if upper else len(queries.words)
-        job = Job(radius_bits, prefix.chunks, prefix.first_check, limit, first, last, upper)
-        place = np.array([0, -1, 0], np.int64)
-        while place[0] < limit:
-            count = scan_blocks(queries, references.words, lookups, job, shape, found, place, count)
-            if place[0] < limit:
-                yield from _pieces(found, count, chunk_pairs)
+    found, count = buffers.found, 0
+    blocks, chunks = cut_blocks(references.starts), len(probe.chunk_starts)
+    n_blocks, n_buckets = len(blocks.starts), len(queries.starts) - 1
+    step = max(1, LOOKUP_BYTES // (chunks * TRIPLES * SLICES * 64))
+    for first in range(0, n_blocks, step):
+        last = min(first + step, n_blocks)
+        lookups = buffers.lookups(last - first, chunks)
+        fill_lookups(references.words, blocks.starts[first:last], blocks.stops[first:last], probe.chunk_starts, lookups)
+        job = Job(radius_bits, chunks, probe.first_check, first, last, itself)
+        work = Work(queries, references, blocks, lookups, probe, job)
+        place = np.array([0, -1, 0, -1, 0], np.int64)
+        while place[0] < n_buckets:
+            count = scan_buckets(work, shape, found, place, count)
+            if place[0] < n_buckets:
+                yield from _chunks(found, count, buffers.chunk_pairs)
                 count = 0
-    yield from _pieces(found, count, chunk_pairs)
+    yield from _chunks(found, count, buffers.chunk_pairs)
 
 
-def rows_with_prefix(words: NDArray[np.uint64], prefix: Prefix) -> Rows:
-    """The rows with their prefix bits gathered."""
-    gathered = np.zeros((len(words), (prefix.chunks + 1) // 2), np.uint64)
-    gather_prefix(words, prefix.order, gathered)
-    return Rows(words, gathered.view(np.uint32))
+def cut_blocks(starts: NDArray[np.int64]) -> Blocks:
+    """The blocks of all buckets."""
+    per_bucket = -(-np.diff(starts) // BLOCK_ROWS)
+    firsts = np.concatenate([[0], np.cumsum(per_bucket)])
+    place = np.arange(firsts[-1]) - np.repeat(firsts[:-1], per_bucket)
+    block_starts = np.repeat(starts[:-1], per_bucket) + BLOCK_ROWS * place
+    stops = np.minimum(block_starts + BLOCK_ROWS, np.repeat(starts[1:], per_bucket))
+    return Blocks(block_starts, stops, firsts)
 
 
-def _pieces(found: Matches, count: int, chunk_pairs: int) -> Iterator[Matches]:
+def _chunks(found: Matches, count: int, chunk_pairs: int) -> Iterator[Matches]:
     if count:
         matches = in_order(found.part(0, count))
         for start in range(0, count, chunk_pairs):
             yield matches.part(start, start + chunk_pairs)
 
 
-def _aligned(shape: tuple[int, ...]) -> NDArray[np.uint64]:
-    """Zeros that start at a multiple of 64 bytes."""
-    size = int(np.prod(shape))
-    raw = np.zeros(size + 8, np.uint64)
-    start = (-raw.ctypes.data % 64) // 8
-    return raw[start : start + size].reshape(shape)
+@compiled
+def straddling(word: np.uint64, following: np.uint64, first: int) -> np.uint64:
+    """64 bits of two words from bit `first` % 64 of the first word on."""
+    shift = np.uint64(first & 63)
+    return (word >> shift) | ((following << np.uint64(1)) << (np.uint64(63) - shift))
 
 
 @compiled
-def _transpose(square: NDArray[np.uint64]) -> None:
+def transpose(square: NDArray[np.uint64]) -> None:
     """Transpose 64 × 64 bits in place: bit c of word r becomes bit r of word c."""
     mask = np.uint64(0x00000000FFFFFFFF)
     half = 32
@@ -125,70 +181,111 @@ def _transpose(square: NDArray[np.uint64]) -> None:
 
 
 @compiled
-def gather_prefix(words: NDArray[np.uint64], order: NDArray[np.int64], gathered: NDArray[np.uint64]) -> None:
-    """Bits `order` of each row, 24 to each half of the uint64 words of `gathered`."""
+def reorder_bits(words: NDArray[np.uint64], order: NDArray[np.int64], reordered: NDArray[np.uint64]) -> None:
+    """Bit k of each row of `reordered` is bit `order[k]` of the row of `words`; bits past the last are zero."""
     n_rows, n_words = words.shape
     square = np.empty(64, np.uint64)
     slices = np.empty(n_words * 64, np.uint64)
     for start in range(0, n_rows, 64):
         rows = min(64, n_rows - start)
         for w in range(n_words):
+            for r in range(64):
+                square[r] = words[start + r, w] if r < rows else np.uint64(0)
+            transpose(square)
+            for k in range(64):  # assigned as a slice, this would take numba two seconds to compile
+                slices[w * 64 + k] = square[k]
+        for w in range(reordered.shape[1]):
+            for k in range(64):
+                square[k] = slices[order[64 * w + k]] if 64 * w + k < order.shape[0] else np.uint64(0)
+            transpose(square)
             for r in range(rows):
-                square[r] = words[start + r, w]
-            square[rows:] = 0
-            _transpose(square)
-            slices[w * 64 : w * 64 + 64] = square
-        for g in range(gathered.shape[1]):
-            square[:] = 0
-            for half in range(2):
-                for k in range(24):
-                    place = (2 * g + half) * 24 + k
-                    if place < order.shape[0] and order[place] >= 0:
-                        square[32 * half + k] = slices[order[place]]
-            _transpose(square)
-            for r in range(rows):
-                gathered[start + r, g] = square[r]
+                reordered[start + r, w] = square[r]
 
 
 @compiled
-def fill_lookups(prefix: NDArray[np.uint32], lookups: NDArray[np.uint64]) -> None:
-    """What three bits of 512 rows add to the distance, for every chunk, triple and slice; 64 rows to each word."""
-    n_blocks, n_chunks, n_triples, _, _ = lookups.shape
-    n_rows = prefix.shape[0]
-    square = np.empty(64, np.uint64)
+def fill_lookups(
+    words: NDArray[np.uint64],
+    block_starts: NDArray[np.int64],
+    block_stops: NDArray[np.int64],
+    chunk_starts: NDArray[np.int64],
+    lookups: NDArray[np.uint64],
+) -> None:
+    """What three bits of the rows of a block add to the distance, for every chunk, triple and slice; 64 rows a word.
+
+    Rows that a block lacks are given the distance 3 everywhere.
+    """
+    n_blocks, n_chunks, n_triples, _, n_lanes = lookups.shape
+    absent = np.empty(n_lanes, np.uint64)
+    slices = np.empty((n_chunks * n_triples * 3, n_lanes), np.uint64)
     for block in range(n_blocks):
-        for lane in range(8):
-            start = block * 512 + lane * 64
-            rows = max(0, min(64, n_rows - start))
-            for c in range(n_chunks):
-                for r in range(rows):
-                    square[r] = prefix[start + r, c]
-                square[rows:] = 0
-                _transpose(square)
-                for t in range(n_triples):
-                    x, y, z = square[3 * t], square[3 * t + 1], square[3 * t + 2]
-                    lookups[block, c, t, 0, lane] = x ^ y ^ z
-                    lookups[block, c, t, 1, lane] = ~(x ^ y ^ z)
+        slice_bits(words, block_starts[block], block_stops[block], chunk_starts, slices)
+        for lane in range(n_lanes):
+            rows = max(0, min(64, block_stops[block] - block_starts[block] - lane * 64))
+            absent[lane] = ~np.uint64(0) << np.uint64(rows) if rows < 64 else np.uint64(0)
+        for c in range(n_chunks):
+            for t in range(n_triples):
+                first = (c * n_triples + t) * 3
+                for lane in range(n_lanes):
+                    x, y, z = slices[first, lane], slices[first + 1, lane], slices[first + 2, lane]
+                    lookups[block, c, t, 0, lane] = (x ^ y ^ z) | absent[lane]
+                    lookups[block, c, t, 1, lane] = ~(x ^ y ^ z) | absent[lane]
                     for pattern in range(4):
                         p = ~x if pattern & 1 else x
                         q = ~y if pattern & 2 else y
                         carry = (p & q) | (z & (p ^ q))
-                        lookups[block, c, t, 2 + pattern, lane] = carry
-                        lookups[block, c, t, 9 - pattern, lane] = ~carry
+                        lookups[block, c, t, 2 + pattern, lane] = carry | absent[lane]
+                        lookups[block, c, t, 9 - pattern, lane] = ~carry | absent[lane]
 
 
 @compiled
-def fill_offsets(prefix: NDArray[np.uint32], start: int, stop: int, offsets: NDArray[np.uint16]) -> None:
-    """For the rows start to stop, per triple the byte offsets of their sum slice and of their carry slice."""
-    n_chunks = offsets.shape[1]
+def slice_bits(
+    words: NDArray[np.uint64], start: int, stop: int, chunk_starts: NDArray[np.int64], slices: NDArray[np.uint64]
+) -> None:
+    """The counted bits of the rows start to stop, transposed: word l of slice k is bit k of rows 64 l to 64 l + 63."""
+    n_words, n_chunks = words.shape[1], chunk_starts.shape[0]
+    square = np.empty(64, np.uint64)
+    low = np.uint64((1 << 24) - 1)
+    for lane in range(slices.shape[1]):
+        first = start + lane * 64
+        rows = max(0, min(64, stop - first))
+        for pair in range(0, n_chunks, 2):
+            square[:] = 0
+            for c in range(pair, min(pair + 2, n_chunks)):
+                w, shift = chunk_starts[c] >> 6, np.uint64(32 * (c - pair))
+                for r in range(rows):
+                    following = words[first + r, w + 1] if w + 1 < n_words else np.uint64(0)
+                    square[r] |= (straddling(words[first + r, w], following, chunk_starts[c]) & low) << shift
+            if rows:
+                transpose(square)
+            for c in range(pair, min(pair + 2, n_chunks)):
+                for k in range(24):
+                    slices[c * 24 + k, lane] = square[32 * (c - pair) + k]
+
+
+def _two_triples() -> NDArray[np.uint64]:
+    """For 6 bits: the byte offsets of their sum, carry, sum and carry slice, 16 bits each."""
+    pattern = np.stack([np.arange(64) & 7, np.arange(64) >> 3], axis=1)
+    odd = np.bitwise_count(pattern) & 1
+    return (
+        np.stack([odd * 64, 128 + pattern * 64], axis=2).astype(np.uint16).reshape(64, 4).copy().view(np.uint64)[:, 0]
+    )
+
+
+OFFSETS = _two_triples()
+
+
+@compiled
+def fill_offsets(
+    words: NDArray[np.uint64], start: int, stop: int, chunk_starts: NDArray[np.int64], offsets: NDArray[np.uint64]
+) -> None:
+    """For the rows start to stop, per two triples the byte offsets of their sum slices and carry slices."""
     for row in range(start, stop):
-        for c in range(n_chunks):
-            bits = prefix[row, c]
-            for t in range(8):
-                pattern = (bits >> np.uint32(3 * t)) & np.uint32(7)
-                odd = (pattern ^ (pattern >> np.uint32(1)) ^ (pattern >> np.uint32(2))) & np.uint32(1)
-                offsets[row - start, c, t, 0] = np.uint16(odd * np.uint32(64))
-                offsets[row - start, c, t, 1] = np.uint16(np.uint32(128) + pattern * np.uint32(64))
+        for c in range(chunk_starts.shape[0]):
+            w = chunk_starts[c] >> 6
+            following = words[row, w + 1] if w + 1 < words.shape[1] else np.uint64(0)
+            bits = straddling(words[row, w], following, chunk_starts[c])
+            for two in range(4):
+                offsets[row - start, c, two] = OFFSETS[(bits >> np.uint64(6 * two)) & np.uint64(63)]
 
 
 class _Adder:
@@ -268,7 +365,7 @@ def next_survivors(
         start = [everywhere(b.and_(b.lshr(room, number(level)), number(1))) for level in range(n_levels)]
         entry = b.block
         names = ("head", "row", "chunk", "look", "far", "some", "keep", "onward", "done")
-        head, row, chunk, look, far, some, keep, onward, done = (b.append_basic_block(f"scan_{name}") for name in names)
+        head, row, chunk, look, far, some, keep, onward, done = (b.append_basic_block(f"scan_{n}") for n in names)
         b.branch(head)
 
         b.position_at_end(head)
@@ -327,68 +424,97 @@ def next_survivors(
 
 
 @compiled
-def scan_blocks(
-    queries: Rows,
-    references: NDArray[np.uint64],
-    lookups: NDArray[np.uint64],
-    job: Job,
-    shape: Shape,
-    found: Matches,
-    place: NDArray[np.int64],
-    count: int,
-) -> int:
+def found_before(words: NDArray[np.uint64], row: int, others: NDArray[np.uint64], other: int, probe: Probe) -> bool:
+    """Whether an earlier band has reported this pair."""
+    for q in range(probe.earlier_radii.shape[0]):
+        distance = 0
+        for w in range(words.shape[1]):
+            distance += count_ones((words[row, w] ^ others[other, w]) & probe.earlier_masks[q, w])
+        if distance <= probe.earlier_radii[q]:
+            return True
+    return False
+
+
+@compiled
+def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int64], count: int) -> int:
     """Fill `found` from `count` on and return the new count.
 
-    `place` (first row of the query batch, strip of reference rows, query row) says where to go on when the room has run
-    out; its first entry reaches `job.queries` when all is done.
+    `place` (bucket, first row of the query batch, mask, strip of reference rows, query row) says where to go on when
+    the room has run out; its first entry reaches the number of buckets when all is done.
     """
-    words = queries.words
+    job, probe, lookups = work.job, work.probe, work.lookups
+    words, query_rows, query_starts = work.queries.words, work.queries.rows, work.queries.starts
+    references, reference_rows = work.references.words, work.references.rows
+    block_starts, block_stops, block_firsts = work.blocks.starts, work.blocks.stops, work.blocks.firsts
+    masks, chunk_starts = probe.masks, probe.chunk_starts
     found_i, found_j, found_distance = found.i, found.j, found.distance
     n_words = words.shape[1]
     lanes = len(shape.lanes)
-    strip_rows = 64 * lanes
-    parts = 8 // lanes
-    strips = (job.last - job.first + strip_rows - 1) // strip_rows
-    offsets = np.empty((QUERY_ROWS, job.chunks, 8, 2), np.uint16)
+    strip_rows, parts = 64 * lanes, 8 // lanes
+    offsets = np.empty((QUERY_ROWS, job.chunks, 4), np.uint64)
     offsets_row_bytes = job.chunks * 32
     block_bytes = lookups.strides[0]
     survivors = np.zeros(8, np.uint64)
-    start, strip, row = place
-    while start < job.queries:
-        stop = min(start + QUERY_ROWS, job.queries)
-        fill_offsets(queries.prefix, start, stop, offsets)
-        if strip < 0:
-            strip = max(0, (start - job.first) // strip_rows) if job.upper else 0
-            row = start
-        while strip < strips:
-            table = lookups.ctypes.data + (strip // parts) * block_bytes + (strip % parts) * lanes * 8
-            base = job.first + strip * strip_rows
-            while True:
-                pointers = offsets.ctypes.data + (row - start) * offsets_row_bytes
-                row += next_survivors(table, pointers, stop - row, job, survivors.ctypes.data, shape)
-                if row >= stop:
-                    break
-                if found_i.shape[0] - count < strip_rows:
-                    place[0], place[1], place[2] = start, strip, row
-                    return count
-                for lane in range(lanes):
-                    left = survivors[lane]
-                    while left != np.uint64(0):
-                        other = base + 64 * lane + lowest_one(left)
-                        left &= left - np.uint64(1)
-                        if other < job.last and (other > row or not job.upper):
-                            distance = 0
-                            for w in range(n_words):
-                                distance += count_ones(words[row, w] ^ references[other, w])
-                            if distance <= job.radius_bits:
-                                found_i[count] = row
-                                found_j[count] = other
-                                found_distance[count] = distance
-                                count += 1
-                row += 1
-            strip += 1
-            row = start
-        start = stop
-        strip = -1
-    place[0] = start
+    lookups_at, offsets_at, survivors_at = lookups.ctypes.data, offsets.ctypes.data, survivors.ctypes.data
+    bucket, start, turn, strip, row = place
+    while bucket < query_starts.shape[0] - 1:
+        start = max(start, query_starts[bucket])
+        while start < query_starts[bucket + 1]:
+            stop = min(start + QUERY_ROWS, query_starts[bucket + 1])
+            filled = False
+            while turn < masks.shape[0]:
+                other_bucket = bucket ^ masks[turn]
+                first = max(block_firsts[other_bucket], job.first_block) * parts
+                last = min(block_firsts[other_bucket + 1], job.last_block) * parts
+                if job.itself and other_bucket < bucket:
+                    last = first
+                if strip < 0:
+                    strip, row = first, start
+                while strip < last:
+                    base = block_starts[strip // parts] + strip % parts * strip_rows
+                    end = block_stops[strip // parts]
+                    if base >= end or (job.itself and base + strip_rows <= start + 1 and bucket == other_bucket):
+                        row = stop
+                    elif not filled:
+                        fill_offsets(words, start, stop, chunk_starts, offsets)
+                        filled = True
+                    part = strip - job.first_block * parts
+                    table = lookups_at + part // parts * block_bytes + part % parts * lanes * 8
+                    while row < stop:
+                        pointers = offsets_at + (row - start) * offsets_row_bytes
+                        row += next_survivors(table, pointers, stop - row, job, survivors_at, shape)
+                        if row >= stop:
+                            break
+                        if found_i.shape[0] - count < strip_rows:
+                            place[0], place[1], place[2], place[3], place[4] = bucket, start, turn, strip, row
+                            return count
+                        for lane in range(lanes):
+                            left = survivors[lane]
+                            while left != np.uint64(0):
+                                other = base + 64 * lane + lowest_one(left)
+                                left &= left - np.uint64(1)
+                                if other >= end or (job.itself and bucket == other_bucket and other <= row):
+                                    continue
+                                distance = 0
+                                for w in range(n_words):
+                                    distance += count_ones(words[row, w] ^ references[other, w])
+                                if distance <= job.radius_bits and not found_before(
+                                    words, row, references, other, probe
+                                ):
+                                    i, j = query_rows[row], reference_rows[other]
+                                    if job.itself and j < i:
+                                        i, j = j, i
+                                    found_i[count] = i
+                                    found_j[count] = j
+                                    found_distance[count] = distance
+                                    count += 1
+                        row += 1
+                    strip += 1
+                    row = start
+                strip = -1
+                turn += 1
+            turn = 0
+            start = stop
+        bucket += 1
+    place[0] = bucket
     return count

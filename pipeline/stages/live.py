@@ -22,7 +22,7 @@ from pipeline.media import DecodePolicy
 
 KEY = ["uri", "version"]
 _PART = re.compile(
-    r"(media|groups|hubs|(hashes|pairs|joined|near)/hasher=[^/]+)/part-[0-9a-f]{24}\.parquet"
+    r"(media|groups|hubs|matches|(hashes|pairs|joined|near)/hasher=[^/]+)/part-[0-9a-f]{24}\.parquet"
 )  # none but our own
 WORK = "work"  # folder of files that only serve the run itself; empty at rest
 
@@ -196,9 +196,16 @@ def settle(
         if manifest[folder] != sorted(usable.manifest.get(folder, [])):  # what was derived from the old rows goes
             for derived in ("groups", "hubs", f"pairs/{folder.split('/')[1]}"):
                 manifest.pop(derived, None)
+            matches = manifest.get("matches", [])
+            manifest["matches"] = [name for name in matches if _hash_folder(root, name) != folder]
     before = tables.read_table(root, usable.manifest.get("media", []), tables.MEDIA, ["uri"])
     gone = pc.invert(pc.is_in(before["uri"], listing["uri"].combine_chunks()))
     return Kept({folder: names for folder, names in manifest.items() if names}, pc.sum(gone).as_py() or 0)
+
+
+def _hash_folder(root: str, name: str) -> str:
+    """The folder of the hashes that a part was derived from."""
+    return f"hashes/hasher={folder_label(tables.made_by(root, name)['hasher'][0])}"
 
 
 def _claimed(rows: pa.Table, unclaimed: pa.Table) -> tuple[np.ndarray, pa.Table]:

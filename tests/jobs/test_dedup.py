@@ -176,7 +176,7 @@ def test_within_folders_only_and_without_low_quality(corpus: Path, tmp_path: Pat
     assert found(block_by=["pattern:(again|image1)", "folder"]) >= {("copy.jpg", "image2.jpg")}
 
 
-@pytest.mark.parametrize("spec", ["colormoment@5", "phashu8:hash_size=16@300", "pdqf@600"])
+@pytest.mark.parametrize("spec", ["colormoment@5", "phashu8:hash_size=16@120", "pdqf@600"])
 def test_real_valued_hashes_are_joined_too(corpus: Path, tmp_path: Path, spec: str) -> None:
     from scipy.spatial.distance import pdist
 
