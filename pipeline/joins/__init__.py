@@ -47,11 +47,16 @@ def cross_join(left: Hashes, right: Hashes, radius_bits: int) -> Matches:
 
 
 def self_join_chunks(
-    hashes: Hashes, radius_bits: int, chunk_pairs: int = CHUNK_PAIRS, bands: Sequence[Band] | None = None
+    hashes: Hashes,
+    radius_bits: int,
+    chunk_pairs: int = CHUNK_PAIRS,
+    bands: Sequence[Band] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Matches]:
     """The matches of `self_join` in chunks of 1 to `chunk_pairs`, each sorted, so that a caller can spill them.
 
-    `bands` replaces the planner's choice. Raises UsageError when such bands could miss a match.
+    `bands` replaces the planner's choice; raises UsageError when such bands could miss a match. With bands and a share
+    (k, n), only the matches of every n-th band from band k on: the shares 0..n-1 together give each match once.
     """
     words = as_words(hashes)
     bits = hashes.shape[1] * 8
@@ -63,7 +68,7 @@ def self_join_chunks(
     sample = take_sample(words, words, bits)
     if bands is None:
         bands = choose_plan(words, None, sample, radius_bits).bands
-    yield from join_bands(words, None, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs)
+    yield from join_bands(words, None, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs, share)
 
 
 def cross_join_chunks(
@@ -72,8 +77,9 @@ def cross_join_chunks(
     radius_bits: int,
     chunk_pairs: int = CHUNK_PAIRS,
     bands: Sequence[Band] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Matches]:
-    """The matches of `cross_join` in chunks of 1 to `chunk_pairs`, each sorted; `bands` as in `self_join_chunks`."""
+    """The matches of `cross_join` in chunks of 1 to `chunk_pairs`, each sorted; the rest as in `self_join_chunks`."""
     left_words, right_words = as_words(left), as_words(right)
     bits = left.shape[1] * 8
     if left.shape[1] != right.shape[1]:
@@ -85,14 +91,14 @@ def cross_join_chunks(
     if len(left_words) == 0 or len(right_words) == 0 or radius_bits < 0:
         return
     if len(left_words) < len(right_words):  # the right side is the one to be transposed
-        for found in cross_join_chunks(right, left, radius_bits, chunk_pairs, bands):
+        for found in cross_join_chunks(right, left, radius_bits, chunk_pairs, bands, share):
             yield in_order(Matches(found.j, found.i, found.distance))
         return
     radius_bits = min(radius_bits, bits)
     sample = take_sample(left_words, right_words, bits)
     if bands is None:
         bands = choose_plan(left_words, right_words, sample, radius_bits).bands
-    yield from join_bands(left_words, right_words, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs)
+    yield from join_bands(left_words, right_words, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs, share)
 
 
 def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:

@@ -74,14 +74,25 @@ def lay_out(bands: Sequence[Band], sample: Sample, radius_bits: int) -> Layout:
 
 
 def join_bands(
-    left: NDArray[np.uint64], right: NDArray[np.uint64] | None, layout: Layout, radius_bits: int, chunk_pairs: int
+    left: NDArray[np.uint64],
+    right: NDArray[np.uint64] | None,
+    layout: Layout,
+    radius_bits: int,
+    chunk_pairs: int,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Matches]:
-    """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks."""
+    """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks.
+
+    With a share (k, n), those of every n-th band from band k on: the shares 0..n-1 together give each match once.
+    """
     sides = [reordered(side, layout) for side in (left, right) if side is not None]
     tables = [one_bucket(side) for side in sides]
     buffers = Buffers(chunk_pairs)
     start = 0
     for number, band in enumerate(layout.bands):
+        if number % share[1] != share[0]:
+            start += band.bits
+            continue
         if band.bits:
             tables = [in_buckets(side, start, band.bits, table) for side, table in zip(sides, tables, strict=True)]
         references = tables[1] if right is not None else None

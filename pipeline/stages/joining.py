@@ -5,6 +5,7 @@ copies of one picture cost one row in the join. Where items have isometric varia
 always upright: what a turned and a turned hash say of each other, an upright and a turned one say too.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast
@@ -21,6 +22,8 @@ from pipeline.stages.hashing import hash_type
 from pipeline.stages.live import WORK, Maker
 
 UPRIGHT = VARIANTS.index("r0")
+_WORTH_A_PLAN = 1 << 32  # pairs of hashes; fewer are compared within a second
+_SHARES = 16  # tasks per planned tile
 
 
 class Radius(NamedTuple):
@@ -51,6 +54,8 @@ class JoinTask(NamedTuple):
     left: Block
     right: Block
     radius: Radius
+    bands: tuple[joins.Band, ...] = ()  # how the hashes are compared; left to the kernel when empty
+    share: tuple[int, int] = (0, 1)  # (k, n): every n-th of these bands from band k on
 
 
 class Tile(NamedTuple):
@@ -121,22 +126,17 @@ def prepare(root: str, maker: Maker, radius: Radius, block_rows: int, min_qualit
     order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
     key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
     key.update(distinct.hashes[order].tobytes())
-    blocks = _write_blocks(root, f"{WORK}/join-{key.hexdigest()}", distinct.hashes, kinds, block_rows)
-    tasks = [
-        JoinTask(
-            root,
-            f"{WORK}/join-{key.hexdigest()}/tile-{left.start:012d}-{right.start:012d}.parquet",
-            maker.hasher.dtype,
-            left,
-            right,
-            radius,
-        )
+    folder = f"{WORK}/join-{key.hexdigest()}"
+    blocks = _write_blocks(root, folder, distinct.hashes, kinds, block_rows)
+    pairs = [
+        (left, right)
         for kind, others in _COMPARED.items()
         for left in blocks[kind]
         for other in others
         for right in blocks[other]
         if left.start <= right.start
     ]
+    tasks = _planned(root, folder, pairs, maker, radius, distinct.hashes[order], block_rows)
     present = set(storage.list_names(root))
     return Prepared(
         tasks=[task for task in tasks if task.tile not in present],
@@ -160,6 +160,38 @@ def _distinct(hashes: np.ndarray, upright: np.ndarray) -> tuple[Distinct, np.nda
     has_upright = np.zeros(len(unique), bool)
     has_upright[sets[upright]] = True
     return Distinct(unique, has_upright), sets
+
+
+def _planned(
+    root: str,
+    folder: str,
+    pairs: Sequence[tuple[Block, Block]],
+    maker: Maker,
+    radius: Radius,
+    hashes: np.ndarray,
+    block_rows: int,
+) -> list[JoinTask]:
+    """The tasks of all tiles. A large tile is shared by several: each takes some of the bands that the planner chose.
+
+    The plan is kept with the tiles, as an interrupted join must go on by the same one.
+    """
+    kept = storage.read(root, f"{folder}/plan.json")
+    plans: dict[str, list[list[int]]] = json.loads(kept) if kept else {}
+    tasks = []
+    for left, right in pairs:
+        tile = f"{folder}/tile-{left.start:012d}-{right.start:012d}"
+        sides = [hashes[block.start : block.start + block_rows] for block in (left, right)]
+        if radius.metric == "hamming" and tile not in plans and len(sides[0]) * len(sides[1]) > _WORTH_A_PLAN:
+            plan = joins.plan(sides[0], int(radius.limit), None if left == right else sides[1])
+            plans[tile] = [list(band) for band in plan.bands]
+        bands = tuple(joins.Band(*band) for band in plans.get(tile, ()))
+        shares = min(max(1, len(bands)), _SHARES)
+        tasks += [
+            JoinTask(root, f"{tile}-{k:03d}.parquet", maker.hasher.dtype, left, right, radius, bands, (k, shares))
+            for k in range(shares)
+        ]
+    storage.write(root, f"{folder}/plan.json", json.dumps(plans).encode())
+    return tasks
 
 
 def _write_blocks(
@@ -276,6 +308,7 @@ def join_tile(task: JoinTask) -> Tile:
     left = _read_block(task.root, task.left)
     right = left if task.left == task.right else _read_block(task.root, task.right)
     compared = len(left) * (len(left) - 1) // 2 if task.left == task.right else len(left) * len(right)
+    compared = compared if task.share[0] == 0 else 0  # counted once for all shares of a tile
     matches = spilled = 0
     last = tables.NEAR.empty_table()
     for found in _chunks(
@@ -294,9 +327,10 @@ def join_tile(task: JoinTask) -> Tile:
 def _chunks(task: JoinTask, left: np.ndarray, right: np.ndarray) -> Iterator[joins.Matches | RealMatches]:
     metric, limit = task.radius
     if metric == "hamming":
+        bands = task.bands or None
         if task.left == task.right:
-            return joins.self_join_chunks(left, int(limit))
-        return joins.cross_join_chunks(left, right, int(limit))
+            return joins.self_join_chunks(left, int(limit), bands=bands, share=task.share)
+        return joins.cross_join_chunks(left, right, int(limit), bands=bands, share=task.share)
     if task.left == task.right:
         return self_join_real_chunks(_vectors(task, left), limit, cast("Metric", metric))
     return cross_join_real_chunks(_vectors(task, left), _vectors(task, right), limit, cast("Metric", metric))

@@ -257,6 +257,27 @@ def test_slices_workers_and_order_do_not_change_a_row(corpus: Path, tmp_path: Pa
     assert len(outputs["one slice"]["media"]) == 16
 
 
+def test_a_tile_shared_by_many_tasks_gives_the_same(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline import joins
+    from pipeline.stages import joining
+
+    for number in range(10):
+        with Image.open(photos / f"image{number + 1}.jpg") as photo:
+            photo.save(photos / f"again{number}.webp")
+    dedup(photos, tmp_path / "whole")
+    bands = tuple([joins.Band(8, 1)] * 26)
+    planned = joins.Plan((20, 20), 256, 51, bands, 0.0, 0.0)
+    monkeypatch.setattr(joining, "_WORTH_A_PLAN", 0)
+    monkeypatch.setattr(joins, "plan", lambda *_: planned)
+    summary = dedup(photos, tmp_path / "shared", block_rows=12)
+    stage = summary["stages"]["join phash:hash_size=16"]
+    hashes = stage["distinct_hashes"]
+    assert hashes > 12 and stage["tiles"] == 3 * 16 and stage["compared"] == hashes * (hashes - 1) / 2
+    assert all_rows(tmp_path / "shared") == all_rows(tmp_path / "whole")
+
+
 class Interrupted:
     """A run of the command line in processes of its own, killed as a whole with SIGKILL."""
 

@@ -54,6 +54,16 @@ def test_self_join_by_bands_equals_brute_force(bits: int, radius: int, bands: li
 
 
 @BY_NAME
+def test_shares_together_give_each_match_once(bits: int, radius: int, bands: list[Band]) -> None:
+    hashes = planted(np.random.default_rng(bits), 900, bits, radius + 1)
+    chunks = [c for k in range(3) for c in joins.self_join_chunks(hashes, radius, bands=bands, share=(k, 3))]
+    assert_same(joins.concatenated(chunks), brute_force(hashes, hashes, radius, upper=True))
+    left, right = hashes[:400], hashes[400:]
+    chunks = [c for k in range(2) for c in joins.cross_join_chunks(left, right, radius, bands=bands, share=(k, 2))]
+    assert_same(joins.concatenated(chunks), brute_force(left, right, radius))
+
+
+@BY_NAME
 def test_cross_join_by_bands_equals_brute_force(bits: int, radius: int, bands: list[Band]) -> None:
     rng = np.random.default_rng(bits + radius)
     left, right = random_hashes(rng, 700, bits), random_hashes(rng, 1300, bits)
