@@ -6,6 +6,7 @@ OpenCV's float32 rounding might tip it, that one pixel is computed as OpenCV doe
 """
 
 import functools
+import sys
 from typing import NamedTuple
 
 import cv2
@@ -81,6 +82,7 @@ class Edges(NamedTuple):
     right: Means
 
 
+@functools.lru_cache(maxsize=64)
 def edges(length: int, outputs: int) -> Edges:
     """The cuts of `length` pixels into `outputs` equal parts, tiny parts left out as OpenCV leaves them out."""
     cuts = np.arange(outputs + 1, dtype=np.int64) * length
@@ -91,8 +93,11 @@ def edges(length: int, outputs: int) -> Edges:
 
 
 def is_doubtful(means: Means, scale_x: float, scale_y: float) -> npt.NDArray[np.bool_]:
-    """Might float32 sums round a mean to another integer? The bound is half a unit in the last place per addition."""
-    doubt = (scale_x + scale_y + 6) * 255 * 2.0**-25 + 255 * 2.0**-22
+    """Might float32 sums round a mean to another integer? The bound is half a unit in the last place per addition.
+
+    That is at most 2^-24 of the sum so far, which grows to the mean, and at most 2^-25 of the range.
+    """
+    doubt = (scale_x + scale_y + 6) * np.minimum(means, 255 / 2) * 2.0**-24 + 255 * 2.0**-22
     doubtful: npt.NDArray[np.bool_] = np.abs(means - np.floor(means) - 0.5) < doubt
     return doubtful
 
@@ -101,18 +106,21 @@ def shrinks_unevenly(plane: Pixels, width: int, height: int) -> bool:
     """Is this a resize of a large plane by no whole numbers? OpenCV is slow at that alone."""
     rows, columns = plane.shape[:2]
     shrinks = width <= columns and height <= rows
-    return shrinks and not _divides(plane, width, height) and rows * columns >= _LARGE
+    return shrinks and not _by_whole_numbers(plane, width, height) and rows * columns >= _LARGE
 
 
 def is_worth_it(plane: Pixels, width: int, height: int) -> bool:
     """Are exact means faster than OpenCV's resize? They are for few outputs."""
     rows, columns = plane.shape[:2]
-    shrink = _SHRINK_WHOLE if _divides(plane, width, height) else _SHRINK
-    return width <= columns and height <= rows and rows * columns >= max(_LARGE, shrink * width * height)
+    shrink = _SHRINK_WHOLE if _by_whole_numbers(plane, width, height) else _SHRINK
+    shrinks: bool = width <= columns and height <= rows
+    return shrinks and rows * columns >= max(_LARGE, shrink * width * height)
 
 
-def _divides(plane: Pixels, width: int, height: int) -> bool:
-    return plane.shape[1] % width == 0 and plane.shape[0] % height == 0
+def _by_whole_numbers(plane: Pixels, width: int, height: int) -> bool:
+    """Does OpenCV take both scales for whole numbers? It computes them in float64, so not all that are."""
+    scales = 1.0 / (height / plane.shape[0]), 1.0 / (width / plane.shape[1])
+    return all(abs(scale - round(scale)) < sys.float_info.epsilon for scale in scales)
 
 
 def block_sum_bounds(plane: Pixels, rows: range, columns: range, size: tuple[int, int]) -> tuple[float, float]:
@@ -152,8 +160,8 @@ def _opencv_resize(plane: Pixels, width: int, height: int) -> Pixels:
 
 
 def opencv_pixel(plane: Pixels, position: tuple[int, int], size: tuple[int, int]) -> int:
-    """One output pixel by OpenCV's float32 sums, along the rows first, or its integer sums where the sizes divide."""
-    if _divides(plane, *size):
+    """One output pixel by OpenCV's float32 sums, along the rows first, or integer sums for whole scales."""
+    if _by_whole_numbers(plane, *size):
         high, wide = plane.shape[0] // size[1], plane.shape[1] // size[0]
         block = plane[position[0] * high :, position[1] * wide :][:high, :wide]
         return int(np.rint(np.float32(block.sum()) * np.float32(1 / (high * wide))))
@@ -164,6 +172,7 @@ def opencv_pixel(plane: Pixels, position: tuple[int, int], size: tuple[int, int]
     return int(np.rint(np.add.accumulate(lines * row_shares)[-1]))
 
 
+@functools.lru_cache(maxsize=1024)
 def _opencv_shares(length: int, outputs: int, output: int) -> tuple[int, npt.NDArray[np.float32]]:
     """The first pixel under an output pixel, and the share of each, rounded as OpenCV rounds it."""
     scale = 1.0 / (outputs / length)

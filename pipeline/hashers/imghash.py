@@ -82,7 +82,7 @@ _TRANSFORM, _TILE, _KERNEL = 256, 240, 17
 
 
 def block_responses_float32(image: Pixels, wanted: npt.NDArray[np.bool_]) -> _Float32:
-    """The reference for the wanted ones of 64 windows: the sums of `cv2.filter2D` with the full kernel, rounding and all.
+    """The reference for the wanted ones of 64 windows: sums of `cv2.filter2D` with the full kernel, rounding and all.
 
     Only the tiles under these windows are convolved; the other windows' responses mean nothing.
     """
@@ -91,9 +91,9 @@ def block_responses_float32(image: Pixels, wanted: npt.NDArray[np.bool_]) -> _Fl
     windows = np.lib.stride_tricks.sliding_window_view(blocks.T, (3, 3))[::4, ::4]
     # The tile of each block of a row or column; three neighbours lie in that of the first or of the last.
     tile = np.arange(31) * 16 // _TILE
-    columns, rows = np.divmod(np.flatnonzero(wanted), 8)
-    corners = {(int(tile[4 * r + i]), int(tile[4 * c + j])) for r, c in zip(rows, columns) for i in (0, 2) for j in (0, 2)}
-    for row, column in corners:
+    left, top = 4 * np.stack(np.divmod(np.flatnonzero(wanted), 8))
+    needed = {corner for i in (0, 2) for j in (0, 2) for corner in zip(tile[top + i], tile[left + j], strict=True)}
+    for row, column in needed:
         response = tile_response(framed, row * _TILE, column * _TILE)
         tall, wide = response.shape[0] // 16, response.shape[1] // 16
         lines = np.add.reduce(response.reshape(tall, 16, 16 * wide), axis=1, dtype=np.float64)
@@ -131,7 +131,8 @@ def marr_kernel() -> _Float32:
 
 def window_means(windows: _Float32) -> _Float32:
     """The mean of each window, shape (64, 1), rounded as the reference does."""
-    return (windows.astype(np.float64).sum(axis=1, keepdims=True) / 9).astype(np.float32)
+    means: _Float32 = (windows.astype(np.float64).sum(axis=1, keepdims=True) / 9).astype(np.float32)
+    return means
 
 
 def neighbourhood_bits(windows: _Float32) -> Vector:

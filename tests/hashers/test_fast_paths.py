@@ -153,15 +153,71 @@ def test_wavelet_blocks_that_are_equal_are_left_to_the_float32_transform() -> No
     assert wavelet.haar_bits_unresized(plane, area.area_means(plane, 4, 4), 64) is None
 
 
-@pytest.mark.parametrize("name", ["image1.jpg", "image5.jpg", "F(512,384)", "low_detail(100,100)", "square(32,32)"])
+def equalised(gray: np.ndarray) -> np.ndarray:
+    """What Marr-Hildreth convolves, by OpenCV's own functions."""
+    resized = cv2.resize(cv2.GaussianBlur(gray, (7, 7), 0), (512, 512), interpolation=cv2.INTER_CUBIC)
+    return cv2.equalizeHist(resized)
+
+
+def opencv_responses(plane: np.ndarray) -> np.ndarray:
+    """The reference: OpenCV's float32 convolution of the whole, summed over blocks of 16x16."""
+    response = cv2.filter2D(plane, cv2.CV_32F, imghash.marr_kernel())[:496, :496]
+    blocks = response.astype(np.float64).reshape(31, 16, 31, 16).sum(axis=(1, 3)).T.astype(np.float32)
+    return np.lib.stride_tricks.sliding_window_view(blocks, (3, 3))[::4, ::4].reshape(64, 9)
+
+
+MARR_HILDRETH = ["image1.jpg", "image5.jpg", "F(512,384)", "low_detail(100,100)", "square(32,32)"]
+
+
+@pytest.mark.parametrize("name", MARR_HILDRETH)
 def test_marr_hildreth_equals_opencv_convolution(name: str) -> None:
     gray = Planes(image(name)).gray_swapped
-    blurred = cv2.GaussianBlur(gray, (7, 7), 0)
-    plane = cv2.equalizeHist(cv2.resize(blurred, (512, 512), interpolation=cv2.INTER_CUBIC))
-    slow = imghash.block_responses_float32(plane)
-    expected, _ = imghash.neighbourhood_bits(slow)
-    np.testing.assert_array_equal(imghash.marr_hildreth_bits(gray), expected)
+    plane = equalised(gray)
+    slow = opencv_responses(plane)
+    np.testing.assert_array_equal(imghash.marr_hildreth_bits(gray), imghash.neighbourhood_bits(slow))
     np.testing.assert_allclose(imghash.block_responses(plane), slow, atol=3e-6 * np.abs(slow).max())
+
+
+def test_marr_hildreth_where_flat_areas_leave_nothing_but_rounding() -> None:
+    """Every window lies in a flat area or along an edge between two; so the bits are those of OpenCV's DFT."""
+    for seed in range(3):
+        coarse = np.kron(noise(3, 4, seed)[..., 0], np.ones((170, 130), np.uint8))
+        assert imghash.marr_hildreth_bits(coarse).any()
+        expected = imghash.neighbourhood_bits(opencv_responses(equalised(coarse)))
+        np.testing.assert_array_equal(imghash.marr_hildreth_bits(coarse), expected)
+
+
+def test_marr_hildreth_windows_by_opencv_tiles() -> None:
+    """Each window for itself: 3 and 4 meet at a tile's edge, the last row and column of windows lie across one."""
+    plane = equalised(noise(300, 400)[..., 0])
+    slow = opencv_responses(plane)
+    for window in range(64):
+        wanted = np.arange(64) == window
+        np.testing.assert_array_equal(imghash.block_responses_float32(plane, wanted)[window], slow[window])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 3), (7, 5), (64, 33), (301, 203), (480, 640)])
+def test_gaussian_rounds_as_opencv_does(shape: tuple[int, int]) -> None:
+    """Few tones make halves frequent; OpenCV rounds them up here, to even elsewhere."""
+    for tones in (2, 3, 5, 256):
+        gray = (np.random.default_rng(tones).integers(0, tones, shape) * (255 // (tones - 1))).astype(np.uint8)
+        np.testing.assert_array_equal(imghash.gaussian_7x7(gray), cv2.GaussianBlur(gray, (7, 7), 0))
+
+
+@pytest.mark.parametrize(("scale", "size"), [((60, 40), (16, 8)), ((49, 54), (11, 8)), ((49, 56), (10, 10))])
+def test_area_resize_by_whole_numbers(scale: tuple[int, int], size: tuple[int, int]) -> None:
+    """All means lie next to halves. OpenCV's float64 takes only the first of these scales for whole numbers.
+
+    Its two ways round such halves differently.
+    """
+    width, height = size
+    rows, columns = np.indices((scale[1] * height, scale[0] * width))
+    plane = ((rows + columns) % 2 + rows // 8).astype(np.uint8)
+    opencv = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(area.area_resize(plane, width, height), opencv)
+    np.testing.assert_array_equal(area.rounded_means(plane, area.area_means(plane, width, height)), opencv)
+    single = [[area.opencv_pixel(plane, (row, column), size) for column in range(width)] for row in range(height)]
+    np.testing.assert_array_equal(single, opencv)
 
 
 @pytest.mark.parametrize("size", [64, 128, 512])
