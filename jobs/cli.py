@@ -47,6 +47,23 @@ BlockBy = Annotated[
     list[str] | None,
     typer.Option("--block-by", metavar="RULE", help="Pair only within the same folder, or pattern:REGEX; repeat: any."),
 ]
+Groups = Annotated[
+    str | None,
+    typer.Option("--groups", metavar="KIND", help="component, diameter or clique-like.  [default: component]"),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="BY",
+        help="Which item of a group to keep; repeat, the first decides: prefer:PREFIX, format:png>jpeg, pixels, "
+        "bytes, mtime, uri (smallest first; -pixels: largest first).  [default: -pixels -bytes mtime uri]",
+    ),
+]
+Protect = Annotated[
+    list[str] | None,
+    typer.Option("--protect", metavar="PREFIX", help="Never drop items whose uri begins so; repeat for several."),
+]
 Cluster = Annotated[
     str | None,
     typer.Option("--cluster", metavar="C", help="none, local, tcp://HOST:PORT or FILE.yaml.  [default: local]"),
@@ -105,6 +122,9 @@ def dedup(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    groups: Groups = None,
+    keep: Keep = None,
+    protect: Protect = None,
     isometric: Isometric = False,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
@@ -127,6 +147,9 @@ def dedup(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "groups": groups,
+        "keep": keep,
+        "protect": protect,
         "cluster": cluster,
         "isometric": isometric or None,
         "decode.alpha": alpha,
@@ -198,6 +221,9 @@ def join(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    groups: Groups = None,
+    keep: Keep = None,
+    protect: Protect = None,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
     sets: Sets = None,
@@ -211,6 +237,9 @@ def join(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "groups": groups,
+        "keep": keep,
+        "protect": protect,
         "cluster": cluster,
     }
     _run(config.JoinJob, flags, threshold, config_file, sets, as_json, debug)

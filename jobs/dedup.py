@@ -82,6 +82,7 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
         raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
     for rule in job.block_by:
         pairing.check_block_rule(rule)
+    grouping.read_policy(job.groups, job.keep, job.protect)
     wanted = []
     for text in job.hashers:
         spec, _, threshold = text.partition("@")
@@ -231,10 +232,10 @@ def _join_stages(
             **done,
         }
     begun = time.perf_counter()
-    grouped = grouping.write_groups(root)
+    grouped = grouping.write_groups(root, grouping.read_policy(job.groups, job.keep, job.protect))
     check()
     live.commit(root, {**storage.read_manifest(root), "groups": grouped.names}, "")
-    summary["stages"]["group"] = {"seconds": _since(begun)}
+    summary["stages"]["group"] = {"seconds": _since(begun), "alone": grouped.alone, "protected": grouped.protected}
     summary.update(groups=grouped.groups, grouped_items=grouped.items, duplicate_bytes=grouped.duplicate_bytes)
 
 

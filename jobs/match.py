@@ -17,10 +17,9 @@ from pipeline.stages.listing import list_inputs, total_bytes
 
 
 class Wanted(NamedTuple):
-    """One hasher of a match, its radius, and the lists, read."""
+    """One hasher of a match with its radius, and the lists, read."""
 
-    maker: live.Maker
-    radius: joining.Radius
+    how: matching.Wanted
     lists: list[Known]
 
 
@@ -56,7 +55,7 @@ def _match_inputs(job: MatchJob, style: Style) -> Summary:
         if not summary["written"]:
             return summary
         with workers(job.cluster) as pool, claimed(root) as check:
-            makers = [one.maker._replace(isometric=job.isometric) for one in wanted]
+            makers = [one.how.maker._replace(isometric=job.isometric) for one in wanted]
             _hash_stage(root, listing, makers, job, pool, summary, style, check)
             _match_stages(root, root, wanted, job, pool, summary, style, check)
     return summary
@@ -70,10 +69,10 @@ def _wanted(job: MatchJob, source: str | None) -> list[Wanted]:
     options = ListOptions(job.hash_column, job.skip_bad_lines)
     found = []
     for text in job.hashers:
-        maker, radius = matching.wanted(text, job.radius_bits)
-        decode = matching.corpus_decode(source, maker) if source else _options(job).policy.spec
-        found.append(Wanted(maker, radius, matching.read_lists(job.known, maker, corpus, decode, options)))
-    if len({one.maker.folder for one in found}) < len(found):
+        how = matching.wanted(text, job.radius_bits)
+        decode = matching.corpus_decode(source, how.maker) if source else _options(job).policy.spec
+        found.append(Wanted(how, matching.read_lists(job.known, how.maker, corpus, decode, options)))
+    if len({one.how.maker.folder for one in found}) < len(found):
         raise UsageError("a hasher is given twice; give each once")
     return found
 
@@ -89,12 +88,12 @@ def _match_stages(
     check: Any,
 ) -> None:
     summary["matches"] = []
-    for maker, radius, lists in wanted:
+    for how, lists in wanted:
+        maker, radius = how
         corpus = matching.read_corpus(source, maker, job.min_quality)
         for listed in lists:
             begun = time.perf_counter()
             entries = matching.side_of(listed)
-            how = matching.Compared(maker.hasher.dtype, radius)
             prepared = matching.prepare(root, corpus.side, entries, how, job.block_rows)
             done: Counter[str] = Counter()
             with stage(style, "match", len(prepared.tasks), "tiles") as advance:

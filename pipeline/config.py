@@ -66,6 +66,9 @@ class JoinJob(Job):
     radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
     block_by: tuple[str, ...] = Field((), description="pair only within: folder, pattern:REGEX; any of several")
     min_quality: int = Field(0, ge=0, le=100, description="leave hashes of lower quality out of the join")
+    groups: Literal["component", "diameter", "clique-like"] = Field("component", description="see docs/groups.md")
+    keep: tuple[str, ...] = Field(("-pixels", "-bytes", "mtime", "uri"), description="criteria of what to keep")
+    protect: tuple[str, ...] = Field((), description="prefixes of uris that are kept in any case")
     block_rows: int = Field(1_000_000, gt=0, description="distinct hashes per block of the join")
 
 

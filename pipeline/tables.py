@@ -74,6 +74,7 @@ PAIRS = pa.schema(
     ]
 )
 
+
 def joined_schema(hash_type: pa.DataType) -> pa.Schema:
     """One row per distinct hash that the last join of a hasher has compared with all others."""
     return pa.schema([pa.field("hash", hash_type, nullable=False), pa.field("upright", pa.bool_(), nullable=False)])

@@ -28,7 +28,7 @@ def test_commands_and_code_of_the_readme_work(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(commands) >= 5 and len(blocks) >= 3
     printed = [run(command, tmp_path) for command in commands]
-    assert '"blockmean"' in printed[-2] and "hashers:" in printed[-1]
+    assert any('"blockmean"' in text for text in printed) and any("hashers:" in text for text in printed)
     for number, block in enumerate(blocks):
         (tmp_path / f"block{number}.py").write_text(block)
         assert run(f"python block{number}.py", tmp_path).strip()

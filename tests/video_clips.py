@@ -82,38 +82,50 @@ def clip(form: str = "mp4") -> bytes:
     return encoded(form, codec_options={"g": "12"})
 
 
-@functools.cache
-def sound() -> bytes:
-    """An MP4 without pictures."""
+def sound(cover: np.ndarray | None = None) -> bytes:
+    """An MP4 without moving pictures."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=44_100)
+        attached = None if cover is None else _attached(container, cover)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts = 44_100, 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if attached is not None:
+            container.mux(_picture_packet(cover, attached))
     return out.getvalue()
 
 
 def with_cover(cover: np.ndarray) -> bytes:
     """The MP4 clip remuxed with a picture attached in front of its frames."""
-    out, png = io.BytesIO(), io.BytesIO()
-    PIL.Image.fromarray(cover).save(png, "PNG")
+    out = io.BytesIO()
     with av.open(io.BytesIO(clip())) as source, av.open(out, "w", format="mp4") as container:
-        attached = container.add_stream("png", rate=1)
-        attached.height, attached.width = cover.shape[:2]
-        attached.pix_fmt = "rgb24"
-        attached.disposition = av.stream.Disposition.attached_pic
+        attached = _attached(container, cover)
         frames = container.add_stream_from_template(source.streams.video[0])
-        packet = av.Packet(png.getvalue())
-        packet.stream, packet.pts, packet.dts, packet.time_base = attached, 0, 0, Fraction(1, 1)
-        packet.is_keyframe = True
-        container.mux(packet)
+        container.mux(_picture_packet(cover, attached))
         for packet in source.demux(source.streams.video[0]):
             if packet.size:
                 packet.stream = frames
                 container.mux(packet)
     return out.getvalue()
+
+
+def _attached(container: av.container.OutputContainer, cover: np.ndarray) -> av.VideoStream:
+    stream = container.add_stream("png", rate=1)
+    stream.height, stream.width = cover.shape[:2]
+    stream.pix_fmt = "rgb24"
+    stream.disposition = av.stream.Disposition.attached_pic
+    return stream
+
+
+def _picture_packet(cover: np.ndarray, stream: av.VideoStream) -> av.Packet:
+    png = io.BytesIO()
+    PIL.Image.fromarray(cover).save(png, "PNG")
+    packet = av.Packet(png.getvalue())
+    packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 1)
+    packet.is_keyframe = True
+    return packet
 
 
 def animation(form: str, count: int = 8, duration_ms: int = 100) -> bytes:

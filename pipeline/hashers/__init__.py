@@ -20,7 +20,17 @@ from pipeline.errors import UsageError
 from pipeline.hashers import tools
 from pipeline.hashers.average import AverageHash, DHash
 from pipeline.hashers.base import Hasher, ImageHasher
+from pipeline.hashers.cropresistant import CropResistantHash
 from pipeline.hashers.dct import PHash, PHashF, PHashU8
+from pipeline.hashers.imagehash_variants import (
+    ImageHashAverage,
+    ImageHashColor,
+    ImageHashDHash,
+    ImageHashDHashVertical,
+    ImageHashPHash,
+    ImageHashPHashSimple,
+    ImageHashWHash,
+)
 from pipeline.hashers.imghash import BlockMean, ColorMoment, MarrHildreth
 from pipeline.hashers.isometric import VARIANTS
 from pipeline.hashers.pdq import PDQHash, PDQHashF
@@ -34,6 +44,7 @@ __all__ = [
     "AverageHash",
     "BlockMean",
     "ColorMoment",
+    "CropResistantHash",
     "DHash",
     "Hasher",
     "ImageHasher",
@@ -64,6 +75,14 @@ HASHERS: dict[str, type[Hasher]] = {
     "phashf": PHashF,
     "phashu8": PHashU8,
     "pdqf": PDQHashF,
+    "cropresistant": CropResistantHash,
+    "imagehash.average_hash": ImageHashAverage,
+    "imagehash.phash": ImageHashPHash,
+    "imagehash.phash_simple": ImageHashPHashSimple,
+    "imagehash.dhash": ImageHashDHash,
+    "imagehash.dhash_vertical": ImageHashDHashVertical,
+    "imagehash.whash": ImageHashWHash,
+    "imagehash.colorhash": ImageHashColor,
 }
 
 # The thresholds that the reference documents recommend (false positive rate below 1 %), for these configurations only.

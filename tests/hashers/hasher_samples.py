@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.hashers import tools
+from pipeline.hashers import Hasher, tools
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = tuple(f"image{n}.jpg" for n in range(1, 11))
@@ -16,6 +16,16 @@ PHOTOS = tuple(f"image{n}.jpg" for n in range(1, 11))
 @functools.cache
 def golden() -> dict:
     return json.loads((ROOT / "tests/golden/image_hashes.json").read_text())
+
+
+def golden_specs() -> list[str]:
+    """The configurations that golden vectors exist for, those of ImageHash among them."""
+    return [*golden()["hashers"], *json.loads((ROOT / "tests/golden/imagehash.json").read_text())["hashers"]]
+
+
+def listed(hasher: Hasher, hashes: object) -> list:
+    """The hashes of one image as a list, whether the hasher gives one or several."""
+    return hashes if hasher.returns_multiple else [hashes]
 
 
 def golden_bits(text: str) -> np.ndarray:

@@ -109,6 +109,11 @@ def test_an_output_gets_matches_and_keeps_all_else(photos: Path, known: Path, tm
     assert matches(out) == THREE  # a run that changes no hash leaves them
 
 
+def test_the_folder_of_hashes_stands_for_its_output(hashed: Path, known: Path) -> None:
+    match(hashed / "hashes", known=known)
+    assert matches(hashed) == THREE and not list(hashed.glob("hashes/*.json"))
+
+
 def test_matches_may_go_to_another_output(hashed: Path, known: Path, tmp_path: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in hashed.rglob("*"))
     match(hashed, known=known, output=tmp_path / "found")
@@ -202,11 +207,13 @@ def test_several_rows_of_an_item_are_one_match_at_the_smallest_distance(hashed: 
     assert (row["entry"], row["distance"]) == ("same", 2 / 256)
 
 
-def test_min_quality_leaves_poor_hashes_out(photos: Path, hashed: Path, known: Path) -> None:
-    summary = match(hashed, known=known, min_quality=100)
-    kept = [r for r in rows(hashed, "hashes/hasher=pdq") if r["quality"] == 100]
-    (facts,) = (one for name, one in summary["stages"].items() if name.startswith("match"))
-    assert (facts["hashes"], facts["left_out"]) == (len(kept), 10 - len(kept))
+def test_min_quality_leaves_poor_hashes_out(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200), "grey").save(photos / "blank.png")
+    listed = write_list(tmp_path / "known.csv", [photos / "blank.png"])
+    for quality, found, left_out in [(0, 1, 0), (50, 0, 1)]:
+        summary = match(photos, known=listed, output=tmp_path / "out", min_quality=quality)
+        (facts,) = (one for name, one in summary["stages"].items() if name.startswith("match"))
+        assert (facts["items"], facts["hashes"], facts["left_out"]) == (found, 11 - left_out, left_out)
 
 
 # --- again ------------------------------------------------------------------------------------------------------------
