@@ -22,11 +22,14 @@ on; figures of two scripts, or of two machines, are not comparable. CORPUS is a 
 with the peers.
 """
 RUNS = {
-    "dedup": ("A whole run, and the killable child", ["benchmarks/dedup.py", "CORPUS"]),
-    "hashing": ("Hashers beside the references", ["benchmarks/hashing.py", "CORPUS", "--oracle", "PYTHON"]),
+    "dedup": ("A whole run, and the killable child", ["benchmarks/dedup.py", "CORPUS", "--rounds", "3"]),
+    "hashing": (
+        "Hashers beside the references",
+        ["benchmarks/hashing.py", "CORPUS", "--oracle", "PYTHON", "--limit", "100"],
+    ),
     "conformance": (
         "Bits that differ from the references",
-        ["benchmarks/conformance.py", "CORPUS", "--oracle", "PYTHON"],
+        ["benchmarks/conformance.py", "CORPUS", "--oracle", "PYTHON", "--limit", "100"],
     ),
     "join": ("The join", ["benchmarks/join.py", "--oracle", "PYTHON"]),
 }

@@ -176,6 +176,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "JSON list": ("jsonl", f'["{HEX[0]}"]\n'.encode(), "is not a JSON object"),
     "deep JSON": ("jsonl", b"[" * 100_000 + b"\n", "is not a JSON object"),
     "half a surrogate": ("jsonl", f'{{"hash": "{HEX[0]}", "a": "\\ud800"}}\n'.encode(), "is not a JSON object"),
+    "huge label": ("jsonl", f'{{"hash": "{HEX[0]}", "a": "{LONG}{LONG}"}}'.encode(), "has 1,200,"),
     "huge number": ("jsonl", b'{"hash": ' + b"1" * 5000 + b"}\n", "is not a JSON object"),
     "number as hash": ("jsonl", b'{"hash": 12}\n', "'12' is not a hash of pdq"),
     "no key": ("jsonl", b'{"pdq": "x"}\n', "no key 'hash'; it has 'pdq'"),
