@@ -258,11 +258,13 @@ def test_files_are_turned_upright_and_pillow_images_are_taken_as_they_are() -> N
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F"])
-def test_segments_of_any_mode_are_hashed_alike_from_the_image_and_its_luma(mode: str) -> None:
+def test_segments_are_hashed_alike_by_known_and_unknown_functions(mode: str) -> None:
     image = photo(PHOTOS[2]).convert(mode)
     pixels = image.tobytes()
-    from_luma = imagehash.crop_resistant_hash(image, imagehash.phash)
-    assert from_luma.segment_hashes == imagehash.crop_resistant_hash(image, lambda i: imagehash.phash(i)).segment_hashes
+    for function in (imagehash.phash, imagehash.whash, imagehash.colorhash):
+        known = imagehash.crop_resistant_hash(image, function)
+        unknown = imagehash.crop_resistant_hash(image, lambda crop, function=function: function(crop))
+        assert known.segment_hashes == unknown.segment_hashes
     assert image.tobytes() == pixels
 
 

@@ -11,7 +11,8 @@ import pytest
 from video_clips import CLIPS, FORMS, clip, encoded, picture, sound
 
 from pipeline.errors import MediaError, PolicyError, TransientError, UndecodableError, UsageError
-from pipeline.media.video import Frame, VideoPolicy, decode_frames, open_video, probe_video
+from pipeline.media.video import Frame, VideoPolicy, decode_frames, open_video, probe_video, shown_frames
+from pipeline.media.video.container import translated_errors
 from pipeline.media.video.packets import all_packets
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -191,6 +192,18 @@ def test_a_source_that_fails_is_transient_and_keeps_its_reason(after: int, kind:
 def test_a_source_may_say_itself_what_its_failure_means() -> None:
     _, error = read_until_error(FailingFile(clip("mkv"), PolicyError("too much was read"), 5000))
     assert str(error) == "too much was read"
+
+
+def test_a_failure_that_ffmpeg_hides_is_not_taken_for_the_end() -> None:
+    with open_video(clip()) as video:
+        frames = shown_frames(video)
+        next(frames)
+        video.reader.failure = TransientError("connection reset")
+        with pytest.raises(TransientError, match="connection reset"):
+            list(frames)
+        for hidden in (ValueError("odd"), UndecodableError("damaged")):
+            with pytest.raises(TransientError, match="connection reset"), translated_errors(video.reader):
+                raise hidden
 
 
 def test_a_file_is_read_from_its_beginning_and_stays_open() -> None:

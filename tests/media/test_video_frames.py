@@ -6,6 +6,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from video_clips import CLIPS, FORMS, HEIGHT, WIDTH, animation, clip, encoded, picture, with_cover
@@ -21,6 +22,7 @@ from pipeline.media.video import (
     probe_video,
     shown_frames,
 )
+from pipeline.media.video.packets import is_shown
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/videos.json").read_text())["videos"]
 PRESENTATION = VideoPolicy(clock="presentation")
@@ -75,7 +77,6 @@ ODD = {
     "open-gop": encoded(count=90, codec_options=OPEN_GOP),
     "open-gop-mkv": encoded("mkv", count=90, codec_options=OPEN_GOP),
     "uneven": encoded(times=UNEVEN, codec_options={"g": "12"}),
-    "hidden-vp8": encoded("vp8", codec_options={"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}),
     "fragments": encoded(codec_options={"g": "12"}, container_options={"movflags": "frag_keyframe+empty_moov"}),
 }
 SOURCES = {name: (CLIPS / name).read_bytes() for name in GOLDEN} | {form: clip(form) for form in FORMS} | ODD
@@ -115,6 +116,17 @@ def test_segments_are_cut_at_keyframes_far_enough_apart() -> None:
     assert cut_segments(SOURCES["avi"], 0.6) == cut_segments(SOURCES["avi"], 0.6)
     with pytest.raises(UsageError, match="longer than 0"):
         cut_segments(SOURCES["mp4"], 0)
+
+
+def test_hidden_frames_of_vp8_do_not_count() -> None:
+    with open_video(clip("vp8")) as video:
+        packet = next(video.container.demux(video.stream))
+        data = bytearray(bytes(packet))
+        assert is_shown(packet)
+        data[0] &= ~0x10
+        hidden = av.Packet(bytes(data))
+        hidden.stream = packet.stream
+        assert not is_shown(hidden)
 
 
 def test_keyframes_of_an_mp4_are_sought_not_read_past() -> None:

@@ -141,6 +141,16 @@ def test_other_files_without_a_header(tmp_path: Path) -> None:
     assert rows(read(tmp_path / "list.csv")) == [(RAW[0], "1", "a"), (RAW[1], "2", "b")]
 
 
+def test_lists_lie_on_any_store() -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe("/lists/known.csv", FORMS["hex csv"][1])
+    known = read_known("memory://lists/known.csv", PDQ, None, ListOptions())
+    store.rm("/lists", recursive=True)
+    assert rows(known) == list(zip(RAW, ENTRIES, LABELS, strict=True)) and known.name == "known.csv"
+
+
 def test_long_lists_are_read_in_batches(tmp_path: Path) -> None:
     raws = np.random.default_rng(1).integers(0, 256, (70_000, 32), np.uint8)
     (tmp_path / "list.txt").write_text("\n".join(bytes(raw).hex() for raw in raws) + f"\n{base64_of(RAW[0])}\n")
