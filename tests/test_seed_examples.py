@@ -203,3 +203,25 @@ def test_a_custom_hasher_beside_all_others() -> None:
         assert [(record["filepath"], record["hash"]) for record in records] == hashes
         assert isinstance(hasher.compute_distance(hashes[0][1], hashes[1][1]), float)
         np.testing.assert_array_equal(hasher.string_to_vector(hashes[0][1]), vectors[0][1])
+
+
+def test_video_deduplication() -> None:
+    """The page's video example: frames that differ enough within a video, compared across videos."""
+    from pipeline import hashers, tools
+
+    hasher = hashers.PHash(hash_size=16)
+    intravideo_threshold, intervideo_threshold = 0.1, 0.2
+    hashes = []
+    for file in sorted((SAMPLES / "clips").iterdir()):
+        previous = None
+        for frame, _, _ in hashers.tools.read_video(str(file), frames_per_second=1):
+            current, quality = hasher.compute_with_quality(frame, hash_format="vector")
+            if quality < 90 or (
+                previous is not None and hasher.compute_distance(current, previous) < intravideo_threshold
+            ):
+                continue
+            previous = current
+            hashes.append((file.name, current))
+    assert len(hashes) > 10
+    duplicates = tools.deduplicate_hashes(hashes=hashes, threshold=intervideo_threshold, hasher=hasher)
+    assert duplicates == [("v2.m4v", "v2s.mov")]

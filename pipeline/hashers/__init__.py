@@ -15,6 +15,7 @@ Several hashers on one image share what they compute from it::
 
 import importlib
 import re
+from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.hashers import tools
@@ -95,6 +96,16 @@ _RECOMMENDED = {
     "phash:hash_size=16": 0.2,
     "wavelet:hash_size=16": 0.02,
 }
+
+
+_VIDEO = ("FramewiseHasher", "TMKL1", "TMKL2", "VideoHasher")
+
+
+def __getattr__(name: str) -> Any:
+    """The video hashers, on first use: the FFmpeg libraries that they load are of no use to images."""
+    if name in _VIDEO:
+        return getattr(importlib.import_module("pipeline.hashers.video"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def parse(spec: str) -> Hasher:

@@ -51,8 +51,16 @@ def get_isometric_dct_transforms(dct: Vector, frequency_offset: int = 0) -> dict
     return isometric_dct(dct, frequency_offset)
 
 
+_VIDEO = ("compute_synchronized_video_hashes", "get_common_framerates", "read_video")
+
+
 def __getattr__(name: str) -> Any:
-    """`SaferMatcher` under the name that the reference documents also use; its home, `pipeline.tools`, lies above."""
+    """`SaferMatcher` under the name that the reference documents also use; its home, `pipeline.tools`, lies above.
+
+    And the functions for videos, which load the FFmpeg libraries on first use.
+    """
     if name == "SaferMatcher":
         return importlib.import_module("pipeline.tools").SaferMatcher
+    if name in _VIDEO:
+        return getattr(importlib.import_module("pipeline.hashers.video"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
