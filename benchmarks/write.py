@@ -25,7 +25,7 @@ RUNS = {
     "dedup": ("A whole run, and the killable child", ["benchmarks/dedup.py", "CORPUS", "--rounds", "3"]),
     "hashing": (
         "Hashers beside the references",
-        ["benchmarks/hashing.py", "CORPUS", "--oracle", "PYTHON", "--limit", "100"],
+        ["benchmarks/hashing.py", "CORPUS", "--oracle", "PYTHON", "--limit", "40"],
     ),
     "conformance": (
         "Bits that differ from the references",

@@ -87,10 +87,11 @@ def write_groups(root: str, policy: Policy) -> Grouped:
     decided = _Decided(labels, kept, distance, _protecting(members, policy.protect))
     items = np.flatnonzero(kept.size > 1)
     items = items[np.argsort(labels[items], kind="stable")]
-    batches = [items[start : start + _BATCH_ROWS] for start in range(0, len(items), _BATCH_ROWS)]
-    rows = [tables.GROUPS.empty_table(), *(_rows(members, policy, decided, batch) for batch in batches)]
     made_by = {"groups": policy.grouping, "keep": list(map(str, policy.keep)), "protect": list(policy.protect)}
-    names = tables.write_chunks(root, "groups", pa.concat_tables(rows), {"policy": made_by})
+    names = []
+    for start in range(0, len(items), _BATCH_ROWS):
+        rows = _rows(members, policy, decided, items[start : start + _BATCH_ROWS])
+        names += tables.write_chunks(root, "groups", rows, {"policy": made_by})
     saved = members["size"].filter(pa.array(decided.dropped & (kept.size > 1)))
     return Grouped(
         names,
@@ -150,9 +151,9 @@ def numbered(columns: Iterable[pa.ChunkedArray]) -> tuple[pa.Array, list[np.ndar
     known, fresh = pa.array([], _URIS), []
     codes: list[np.ndarray] = []
     for column in columns:
-        coded = column.cast(_URIS).combine_chunks().dictionary_encode()
+        coded = column.dictionary_encode().combine_chunks()
         codes.append(coded.indices.to_numpy())
-        fresh.append(coded.dictionary)
+        fresh.append(coded.dictionary.cast(_URIS))
         if sum(map(len, fresh)) > max(len(known), _BATCH_ROWS):
             known, fresh = _with_fresh(known, fresh, codes), []
     known = _with_fresh(known, fresh, codes)

@@ -217,14 +217,15 @@ def obvious_groups(
 def test_protected_items_are_kept_beside_the_best_and_counted(tmp_path: Path) -> None:
     items = [item("s3://b/best", 99), item("s3://gold/1"), item("s3://gold/2"), item("s3://golden/3"), item("s3://b/4")]
     items += [item("tar://5::s3://gold/x.tar"), item("s3://b/gold/6")]
-    pairs = [pair("s3://b/best", one["uri"]) for one in items[1:]]
+    pairs = [pair("s3://b/best", one["uri"]) for one in items[1:]] + [pair("s3://gold/8", "s3://gold/9")]
+    items += [item("s3://gold/8"), item("s3://gold/9")]
     root = output(tmp_path, items, {"x": pairs})
-    found = grouping.write_groups(root, read_policy(protect=["s3://gold/"]))
+    found = grouping.write_groups(root, read_policy(protect=["s3://gold/", "s3://gold/1"]))
     got = tables.read_table(root, found.names, tables.GROUPS).to_pylist()
-    kept = ["s3://b/best", "s3://gold/1", "s3://gold/2", "tar://5::s3://gold/x.tar"]
+    kept = ["s3://b/best", *(f"s3://gold/{n}" for n in (1, 2, 8, 9)), "tar://5::s3://gold/x.tar"]
     assert sorted(row["uri"] for row in got if row["keep"]) == kept
-    assert {row["kept_uri"] for row in got} == {"s3://b/best"}
-    assert (found.groups, found.items, found.protected, found.duplicate_bytes) == (1, 7, 3, 300)
+    assert [row["kept_uri"] for row in got] == ["s3://b/best"] * 7 + ["s3://gold/8"] * 2
+    assert (found.groups, found.items, found.protected, found.duplicate_bytes) == (2, 9, 4, 300)
     said = {row["uri"]: row["reason"] for row in got}
     assert said["s3://b/best"] == "keep: most pixels"
     text = "keep: protected by s3://gold/; otherwise drop: 10x10 pixels, kept has 99x10 pixels"
@@ -352,7 +353,7 @@ def test_strings_are_numbered_in_their_order(columns: list[list[str]], batch_row
 def test_many_batches_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     items = [item(f"u{n:02d}", int(rng.integers(1, 4)), size=int(rng.integers(1, 9))) for n in rng.permutation(60)]
-    pairs = [pair(*(f"u{n:02d}" for n in sorted(rng.choice(60, 2, replace=False)))) for _ in range(80)]
+    pairs = [pair(*(f"u{n:02d}" for n in sorted(rng.choice(20, 2, replace=False) * 3))) for _ in range(25)]
     whole = grouped(output(tmp_path / "one", items, {"x": pairs}), read_policy("diameter"))
     monkeypatch.setattr(grouping, "_BATCH_ROWS", 7)
     assert grouped(output(tmp_path / "many", items, {"x": pairs}, parts=9), read_policy("diameter")) == whole
