@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,10 +27,10 @@ _LIBRARIES = ("neardup", "dask", "distributed", "numpy", "numba", "opencv-python
 
 
 class Wanted(NamedTuple):
-    """One hasher of a job; the radius is None where nothing is joined."""
+    """One hasher of a join, and how near its hashes must be."""
 
     maker: live.Maker
-    radius: joining.Radius | None
+    radius: joining.Radius
 
 
 Summary = dict[str, Any]
@@ -50,13 +50,18 @@ def run(job: Job, style: Style) -> Summary:
 
 def run_hash(job: HashJob, style: Style) -> Summary:
     """MEDIA and HASHES of the inputs."""
-    wanted = [Wanted(live.maker(parse(text.partition("@")[0]), job.isometric), None) for text in job.hashers]
-    return _run_over_inputs(job, wanted, style)
+    makers = [live.maker(parse(text.partition("@")[0]), job.isometric) for text in job.hashers]
+    return run_over_inputs(job, makers, style)
 
 
 def run_dedup(job: DedupJob, style: Style) -> Summary:
     """MEDIA, HASHES, PAIRS and GROUPS of the inputs."""
-    return _run_over_inputs(job, wanted_to_join(job, job.isometric), style)
+    wanted = wanted_to_join(job, job.isometric)
+
+    def join(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+        _join_stages(root, wanted, job, pool, summary, style, check)
+
+    return run_over_inputs(job, [one.maker for one in wanted], style, join)
 
 
 def run_join(job: JoinJob, style: Style) -> Summary:
@@ -111,8 +116,12 @@ def _threshold(maker: live.Maker, text: str, given: str) -> float:
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 
-def _run_over_inputs(job: HashJob, wanted: Sequence[Wanted], style: Style) -> Summary:
-    if len({one.maker.folder for one in wanted}) < len(wanted):
+Then = Callable[[str, Workers, Summary, Callable[[], None]], None]  # root, workers, summary, check of the claim
+
+
+def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
+    """List and hash the inputs of a job, then do what comes after, under one claim and on the same workers."""
+    if len({maker.folder for maker in makers}) < len(makers):
         raise UsageError("a hasher is given twice; give each once")
     root = _checked_output(job)
     manifest = storage.read_manifest(root)
@@ -124,9 +133,9 @@ def _run_over_inputs(job: HashJob, wanted: Sequence[Wanted], style: Style) -> Su
         if not summary["written"]:
             return summary
         with workers(job.cluster) as pool, claimed(root) as check:
-            _hash_stage(root, listing, [one.maker for one in wanted], job, pool, summary, style, check)
-            if isinstance(job, DedupJob):
-                _join_stages(root, wanted, job, pool, summary, style, check)
+            _hash_stage(root, listing, makers, job, pool, summary, style, check)
+            if then:
+                then(root, pool, summary, check)
     return summary
 
 
@@ -206,7 +215,6 @@ def _join_stages(
 ) -> None:
     summary["pairs"] = {}
     for maker, radius in wanted:
-        assert radius is not None
         begun = time.perf_counter()
         prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality)
         done: Counter[str] = Counter()

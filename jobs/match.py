@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from jobs.dedup import Summary, _checked_output, _hash_stage, _options, _since, _summary
+from jobs.dedup import Summary, _options, _since, _summary, run_over_inputs
 from jobs.progress import Style, stage
 from pipeline import storage
 from pipeline.config import MatchJob
@@ -13,7 +13,6 @@ from pipeline.errors import UsageError
 from pipeline.run import Workers, claimed, cluster_from_file, workers
 from pipeline.stages import joining, live, matching
 from pipeline.stages.known import Known, ListOptions, output_of
-from pipeline.stages.listing import list_inputs, total_bytes
 
 
 class Wanted(NamedTuple):
@@ -44,21 +43,13 @@ def _match_inputs(job: MatchJob, style: Style) -> Summary:
     """MEDIA, HASHES and MATCHES of inputs."""
     if job.output == job.inputs[0]:
         raise UsageError(f"{job.output!r} is not an output of neardup; to hash it first, say where to: --output OUT")
-    root = _checked_output(job)
     wanted = _wanted(job, None)
-    manifest = storage.read_manifest(root)
-    begun = time.perf_counter()
-    listing = list_inputs(job.inputs)
-    with _summary(job, root, write=bool(len(listing) or manifest)) as summary:
-        summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
-        summary["listed"] = len(listing)
-        if not summary["written"]:
-            return summary
-        with workers(job.cluster) as pool, claimed(root) as check:
-            makers = [one.how.maker._replace(isometric=job.isometric) for one in wanted]
-            _hash_stage(root, listing, makers, job, pool, summary, style, check)
-            _match_stages(root, root, wanted, job, pool, summary, style, check)
-    return summary
+
+    def match(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+        _match_stages(root, root, wanted, job, pool, summary, style, check)
+
+    makers = [one.how.maker._replace(isometric=job.isometric) for one in wanted]
+    return run_over_inputs(job, makers, style, match)
 
 
 def _wanted(job: MatchJob, source: str | None) -> list[Wanted]:
