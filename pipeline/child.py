@@ -35,6 +35,7 @@ _AHEAD_BYTES = 32 << 20  # sent before the answer is awaited, so that the child 
 _AHEAD_ITEMS = 32
 _START_S = 120.0
 _DECODING = 0
+_KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or an operator
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ class Child:
             self.close()
             self.replaced += 1
             lost += 1
-            if stage is None and lost == 1:
-                continue  # it died before it began: perhaps not this item's doing, so it gets one more child
+            if lost == 1 and (stage is None or outcome == _KILLED):
+                continue  # perhaps not this item's doing (the system ran out of memory), so it gets one more child
             if not stage:
                 return Answer(error_class="poison", error=f"{outcome} while decoding")
             first.skipped[stage - 1] = f"poison: {outcome} in hasher {self._names[stage - 1]}"

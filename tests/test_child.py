@@ -86,7 +86,7 @@ def test_a_child_killed_from_outside_blames_nobody(child: Child) -> None:
     os.kill(child._process.pid, signal.SIGKILL)
     child._process.wait()
     assert next(answers).error is None
-    assert child.replaced <= 1
+    assert child.replaced <= 1  # it may have answered already
 
 
 def test_the_child_ends_with_its_caller(child: Child) -> None:
