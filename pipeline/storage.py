@@ -6,17 +6,18 @@ a *name* is a path below a root, such as `media/part-1f00.parquet`.
 """
 
 import hashlib
+import io
 import json
 import os
 import random
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -24,29 +25,19 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import MissingError, PolicyError, RunError, TransientError, UsageError
 
-IMAGE_SUFFIXES = frozenset(  # what media.decode_image reads
-    (
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "png",
-        "apng",
-        "webp",
-        "gif",
-        "bmp",
-        "dib",
-        "tif",
-        "tiff",
-        "avif",
-        "jp2",
-        "j2k",
-        "jpx",
-    )
+# what media.decode_image reads
+_IMAGES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx"
+# what media.video reads
+_VIDEOS = (
+    "mp4 m4v mov qt 3gp 3g2 mkv webm avi mpg mpeg mpe m2v vob ts mts m2ts ogv flv f4v wmv asf rm rmvb dv ivf mxf nut"
 )
+IMAGE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_IMAGES.split()), frozenset(_VIDEOS.split())
+T = TypeVar("T")
+
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
 _READ_ATTEMPTS = 4
+_RANGE_BYTES = 1 << 20  # fetched at a time where an object is read by ranges
 _FOREIGN_IO_ERRORS = ("aiohttp", "aiobotocore", "botocore")  # libraries whose network errors are no OSError
 
 
@@ -187,7 +178,12 @@ def _listed(info: dict[str, Any], uri: str) -> Listed:
     mtime = moment if isinstance(moment, datetime) else None
     etag = info.get("ETag") or info.get("etag")
     version = str(etag).strip('"') if etag else f"{_microseconds(mtime):x}-{size:x}"
-    return Listed(uri, "image", size, mtime, version)
+    return Listed(uri, kind_of(uri), size, mtime, version)
+
+
+def kind_of(name: str) -> str:
+    """What a file is by its name: "video", or "image", also where the name does not say."""
+    return "video" if name.rsplit(".", 1)[-1].lower() in VIDEO_SUFFIXES else "image"
 
 
 def _microseconds(mtime: datetime | None) -> int:
@@ -241,12 +237,58 @@ def _read_within(uri: str, size: int, max_bytes: int) -> Content:
 
 def read_object(uri: str) -> bytes:
     """The bytes of one object. Raises MissingError, or TransientError after the last attempt."""
+
+    def whole() -> bytes:
+        filesystem, path = _open_filesystem(uri)
+        return bytes(filesystem.cat_file(path))
+
+    return _patiently(whole)
+
+
+def open_object(uri: str) -> BinaryIO:
+    """A seekable file over one object, of which only the ranges that are read are fetched.
+
+    Opening and reading raise MissingError, or TransientError after the last attempt.
+    """
+    filesystem, path = _open_filesystem(uri)
+    options = {} if filesystem is _local() else {"block_size": _RANGE_BYTES}
+    return cast("BinaryIO", _PatientFile(_patiently(lambda: filesystem.open(path, "rb", **options))))
+
+
+class _PatientFile(io.RawIOBase):
+    """A file whose reads are tried again where they may."""
+
+    def __init__(self, file: Any):
+        self._file = file
+
+    def read(self, size: int | None = -1) -> bytes:
+        position = self._file.tell()
+        return _patiently(lambda: (self._file.seek(position), bytes(self._file.read(size)))[1])
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """The outcome of an action that reads, tried again after transient errors, with backoff and full jitter."""
     for attempt in range(_READ_ATTEMPTS):
         if attempt:
             time.sleep(random.uniform(0, 0.1 * 2**attempt))
         try:
-            filesystem, path = _open_filesystem(uri)
-            return bytes(filesystem.cat_file(path))
+            return action()
         except Exception as error:
             failure = _translated(error)
             if isinstance(failure, MissingError) or attempt == _READ_ATTEMPTS - 1:

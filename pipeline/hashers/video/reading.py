@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Generic, Literal, TypeVar, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import MediaError, MissingError, RunError, TransientError, UsageError
+from pipeline.errors import MediaError, MissingError, TransientError, UsageError
 from pipeline.media.video import Frame, Rate, Video, VideoPolicy, check_rate, open_video, sampled_frames
 
 T = TypeVar("T")
@@ -127,12 +127,10 @@ def _open_url(url: str) -> BinaryIO:
     """A seekable file over any store that fsspec knows; only the ranges that are needed are fetched."""
     from pipeline import storage  # here: whoever hashes bytes, as the child process does, needs no stores
 
-    root, _, name = url.rpartition("/")
     try:
-        return storage.open_part(root, name)
-    except RunError as exc:
-        kind = MissingError if isinstance(exc.__cause__, FileNotFoundError) else TransientError
-        raise kind(f"Could not read video at {url}: {exc.__cause__}") from exc
+        return storage.open_object(url)
+    except (MissingError, TransientError) as exc:
+        raise type(exc)(f"Could not read video at {url}: {exc}") from exc
 
 
 def _name(filepath: VideoInput) -> str:
