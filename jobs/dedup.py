@@ -20,8 +20,9 @@ from pipeline.errors import RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Workers, claimed, cluster_from_file, workers
-from pipeline.stages import grouping, hashing, joining, live, pairing
+from pipeline.stages import cutting, grouping, hashing, joining, live, pairing
 from pipeline.stages.listing import list_inputs, total_bytes
+from pipeline.work import Sampling
 
 _LIBRARIES = ("neardup", "dask", "distributed", "numpy", "numba", "opencv-python-headless", "pillow", "pyarrow")
 
@@ -161,16 +162,17 @@ def _hash_stage(
     begun = time.perf_counter()
     storage.delete_unfinished(root)
     options = _options(job)
-    usable = live.usable_parts(root, makers, options.policy)
+    usable = live.usable_parts(root, makers, options.ways)
     needed = live.needs(root, listing, usable, makers)
     most = max(1, min(job.slices.items, -(-len(listing) // (4 * pool.count))))
-    slices = live.cut(listing, needed, most, job.slices.bytes)
+    slices = live.cut(listing, needed, most, job.slices.bytes, job.video.slice_bytes)
     tasks = hashing.prepare(root, listing, slices, makers, options)
+    long = cutting.long_videos(listing, slices, tasks, job.video.slice_bytes)
     done: Counter[str] = Counter()
     written: dict[str, tuple[str, ...]] = {}
     with stage(style, "hash", sum(len(one.rows) for one in slices), "items") as advance:
         try:
-            for receipt in pool.mapper(hashing.hash_slice, tasks):
+            for receipt in _hashed(tasks, long, job.video.segment_s, pool, done):
                 written[receipt.part] = receipt.folders
                 done.update(
                     items=receipt.items,
@@ -191,10 +193,35 @@ def _hash_stage(
     _nothing_vanished(len(listing), counts)
 
 
+def _hashed(
+    tasks: Sequence[hashing.HashTask], long: set[str], segment_s: float, pool: Workers, done: Counter[str]
+) -> Iterator[hashing.Receipt]:
+    """Hash all slices: long videos in segments, beside the others, and merged at the end."""
+    cuts = [cutting.CutTask(task, segment_s) for task in tasks if task.part in long]
+    videos = [cutting.segment_tasks(video) for video in pool.mapper(cutting.cut_video, cuts)]
+    segments = [task for video in videos for task in video]
+    in_segments = {task.slice.part for task in segments}
+    whole = [task for task in tasks if task.part not in in_segments]
+    parts: list[cutting.SegmentTask | hashing.HashTask] = [*segments, *whole]
+    for outcome in pool.mapper(cutting.hash_part, parts):
+        if isinstance(outcome, hashing.Receipt):
+            yield outcome
+        else:
+            done.update(segments=1, children_replaced=outcome.children_replaced)
+    yield from pool.mapper(cutting.merge_segments, [video for video in videos if video])
+
+
 def _options(job: HashJob) -> hashing.HashingOptions:
     return hashing.HashingOptions(
         policy=DecodePolicy(alpha=job.decode.alpha, max_pixels=job.decode.max_pixels),
-        limits=Limits(job.child.deadline_s, job.child.memory_limit),
+        sampling=Sampling(
+            None if job.video.frames_per_second == "all" else job.video.frames_per_second,
+            job.video.interframe_threshold,
+            job.video.min_quality,
+            job.video.max_side,
+            job.video.max_duration_s,
+        ),
+        limits=Limits(job.child.deadline_s, job.video.deadline_s, job.child.memory_limit),
         max_bytes=job.decode.max_bytes,
         read_budget_bytes=job.slices.read_budget,
         isometric=job.isometric,

@@ -1,12 +1,13 @@
 """Decode and hash in a process that can be killed.
 
-`Child.work` feeds the bytes of items to a child process and yields one `Answer` per item, in order. The
-child reports each stage before it enters it, so whoever crashes, hangs or runs out of memory is known by
-name: while decoding, the item failed; in a hasher, that item has no hash of that hasher. Either costs the
-child, never the caller, and the rest of the item's hashers are tried again in the next child.
+`Child.work` feeds items to a child process and yields one `Answer` per item, in order. The child reports each
+stage before it enters it, so whoever crashes, hangs or runs out of memory is known by name: while decoding, the
+item failed; in a hasher, that item has no hash of that hasher. Either costs the child, never the caller, and the
+rest of the item's hashers are tried again in the next child. While a video or an animation moves on from frame
+to frame, the child says so: its deadline is one of silence, and a longer one of the whole.
 
-    caller → child   u32 length, msgpack [skipped hashers]; u64 length, the item's bytes
-    child → caller   u32 length, msgpack: a stage number (0 decoding, k hasher k-1) or an answer
+    caller → child   u32 length, msgpack [skipped hashers, item header]; u64 length, the item's bytes
+    child → caller   u32 length, msgpack: a stage number (0 decoding, k hasher k-1), -1 for another frame, or an answer
 """
 
 import contextlib
@@ -18,15 +19,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
-from pipeline.errors import ErrorClass, MediaError, RunError
+from pipeline.errors import RunError
 from pipeline.media import DecodePolicy
+from pipeline.work import Answer, HashRow, Item, Sampling, Watch, Work, do, from_wire, poisoned, to_wire
 
 _FRAME = struct.Struct("<I")
 _BODY = struct.Struct("<Q")
@@ -34,7 +36,8 @@ _PIPE_BYTES = 1 << 20
 _AHEAD_BYTES = 32 << 20  # sent before the answer is awaited, so that the child never waits for its caller
 _AHEAD_ITEMS = 32
 _START_S = 120.0
-_DECODING = 0
+_TICK = -1
+_TICK_EVERY_S = 0.2
 _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or an operator
 
 
@@ -42,98 +45,9 @@ _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or 
 class Limits:
     """What one item may cost before its child is killed."""
 
-    deadline_s: float = 60.0
+    deadline_s: float = 60.0  # for an image, or between two frames
+    video_deadline_s: float = 3600.0  # for all frames of a video, of one segment of it, or of an animation
     memory_bytes: int = 2 << 30  # address space beyond what the idle child has
-
-
-class HashRow(NamedTuple):
-    """One hash of an item; `hash` is the packed bytes, or None with the reason in `error`."""
-
-    variant: str
-    frame_index: int
-    timestamp_s: float | None
-    hash: bytes | None
-    quality: int | None
-    error: str | None
-
-
-@dataclass
-class Answer:
-    """What became of one item: a failure (`error_class` set), or its facts and one list of rows per hasher."""
-
-    format: str | None = None
-    width: int | None = None
-    height: int | None = None
-    frame_count: int | None = None
-    partial: bool | None = None
-    error_class: ErrorClass | None = None
-    error: str | None = None
-    hashes: list[list[HashRow]] = field(default_factory=list)
-
-
-def failed(error: MediaError) -> Answer:
-    """The answer for an item that could not be had or decoded."""
-    return Answer(error_class=error.error_class, error=str(error))
-
-
-# --- the work, wherever it runs ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is done with every item."""
-
-    hashers: Sequence[Any]
-    policy: DecodePolicy
-    isometric: bool
-
-
-def work_item(data: bytes, work: Work, skipped: dict[int, str], enter: Callable[[int], None]) -> Answer:
-    """Decode one item once and hash it with every hasher; `enter` is told each stage before it begins."""
-    from pipeline.hashers import Planes
-    from pipeline.media import decode_image
-
-    enter(_DECODING)
-    try:
-        image = decode_image(data, work.policy)
-    except MediaError as error:
-        return failed(error)
-    except MemoryError:
-        return Answer(error_class="poison", error="ran out of memory while decoding (--memory-limit)")
-    height, width = image.pixels.shape[:2]
-    answer = Answer(image.format, width, height, image.frame_count, image.partial)
-    planes = Planes(image.pixels)
-    for number, hasher in enumerate(work.hashers):
-        if number in skipped:
-            answer.hashes.append([_no_hash(skipped[number])])
-            continue
-        enter(number + 1)
-        answer.hashes.append(_hash_rows(hasher, planes, work.isometric))
-    return answer
-
-
-def _hash_rows(hasher: Any, planes: Any, isometric: bool) -> list[HashRow]:
-    try:
-        if isometric:
-            variants, quality = hasher.hash_planes_isometric(planes)
-        else:
-            upright, quality = hasher.hash_planes(planes)
-            variants = {"r0": upright}
-        rows = [
-            HashRow(variant, index, None, hasher.pack(vector), int(quality), None)
-            for variant, vectors in variants.items()
-            for index, vector in enumerate(vectors if isinstance(vectors, list) else [vectors])
-            if vector is not None
-        ]
-    except MemoryError:
-        return [_no_hash("poison: ran out of memory (--memory-limit)")]
-    except Exception as error:  # a hasher may be anyone's code: its failure is a row, not the end of the run
-        return [_no_hash(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")]
-    return rows or [HashRow("r0", 0, None, None, int(quality), "this hasher has no hash for this image")]
-
-
-def _no_hash(error: str) -> HashRow:
-    return HashRow("r0", 0, None, None, None, error)
 
 
 # --- the caller's side ------------------------------------------------------------------------------------------------
@@ -142,15 +56,23 @@ def _no_hash(error: str) -> HashRow:
 class Child:
     """A worker process of our own; a context manager. `work` may be called many times, one call at a time."""
 
-    def __init__(self, hashers: Sequence[str], policy: DecodePolicy, limits: Limits, isometric: bool = False):
+    def __init__(
+        self,
+        hashers: Sequence[str],
+        policy: DecodePolicy,
+        limits: Limits,
+        sampling: Sampling | None = None,
+        isometric: bool = False,
+    ):
         self._setup = {
             "hashers": list(hashers),
             "policy": asdict(policy),
             "limits": asdict(limits),
+            "sampling": asdict(sampling or Sampling()),
             "isometric": isometric,
         }
         self._names = list(hashers)
-        self._deadline_s = limits.deadline_s
+        self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._incoming = bytearray()
         self.replaced = 0  # children killed or lost so far
@@ -172,7 +94,7 @@ class Child:
                         pipe.close()
             self._process = None
 
-    def work(self, items: Iterable[bytes | Answer]) -> Iterator[Answer]:
+    def work(self, items: Iterable[Item | Answer]) -> Iterator[Answer]:
         """One answer per item, in order; an item that is an Answer already (it could not be read) passes through."""
         source = iter(items)
         queue: deque[_Pending] = deque()
@@ -214,7 +136,7 @@ class Child:
             if lost == 1 and (stage is None or outcome == _KILLED):
                 continue  # perhaps not this item's doing (the system ran out of memory), so it gets one more child
             if not stage:
-                return Answer(error_class="poison", error=f"{outcome} while decoding")
+                return poisoned(outcome)
             first.skipped[stage - 1] = f"poison: {outcome} in hasher {self._names[stage - 1]}"
 
     def _await_answer(self, queue: "deque[_Pending]") -> tuple[int | None, "Answer | str"]:
@@ -222,15 +144,18 @@ class Child:
         assert self._process and self._process.stdin and self._process.stdout
         reading, writing = self._process.stdout.fileno(), self._process.stdin.fileno()
         stage: int | None = None
-        begun = time.monotonic()
+        begun = alive = time.monotonic()
         while True:
             for message in self._messages():
-                if isinstance(message, int):
+                if message == _TICK:
+                    alive = time.monotonic()
+                elif isinstance(message, int):
                     stage = message
                 else:
                     return stage, _answer_from(message)
             unsent = next((pending for pending in queue if pending.has_unsent()), None)
-            left_s = begun + self._deadline_s - time.monotonic()
+            silent_until = alive + self._limits.deadline_s
+            left_s = min(silent_until, begun + self._limits.video_deadline_s) - time.monotonic()
             readable, writable, _ = select.select([reading], [writing] if unsent else [], [], max(0.0, left_s))
             if readable:
                 data = os.read(reading, _PIPE_BYTES)
@@ -243,7 +168,9 @@ class Child:
                 except BrokenPipeError:
                     return stage, _how_it_ended(self._process)
             elif left_s <= 0:
-                return stage, f"no answer within {self._deadline_s:g} s (--deadline)"
+                if time.monotonic() >= silent_until:
+                    return stage, f"no answer within {self._limits.deadline_s:g} s (--deadline)"
+                return stage, f"not done within {self._limits.video_deadline_s:g} s (video.deadline_s)"
 
     def _messages(self) -> Iterator[Any]:
         """The whole messages received so far, each taken out as it is yielded."""
@@ -292,9 +219,10 @@ class Child:
 class _Pending:
     """An item on its way to the child. `unsent` is None until sending begins, then what remains to be sent."""
 
-    def __init__(self, item: bytes | Answer):
+    def __init__(self, item: Item | Answer):
         self.item = item
-        self.size = len(item) if isinstance(item, bytes) else 0
+        self.header, self.body = ([], b"") if isinstance(item, Answer) else to_wire(item)
+        self.size = len(self.body)
         self.skipped: dict[int, str] = {}  # hasher number → why it is not tried again on this item
         self.unsent: list[memoryview] | None = None
 
@@ -304,8 +232,8 @@ class _Pending:
     def send(self, pipe: int) -> None:
         """Write as much as the pipe takes now."""
         if self.unsent is None:
-            assert isinstance(self.item, bytes)
-            self.unsent = [memoryview(_packed(self.skipped) + _BODY.pack(self.size)), memoryview(self.item)]
+            head = _packed([self.skipped, self.header]) + _BODY.pack(self.size)
+            self.unsent = [memoryview(head), memoryview(self.body)] if self.body else [memoryview(head)]
         try:
             while self.unsent:
                 written = os.write(pipe, self.unsent[0])
@@ -353,19 +281,22 @@ class Inline:
 
     replaced = 0
 
-    def __init__(self, hashers: Sequence[str], policy: DecodePolicy, isometric: bool = False):
-        self._work = Work(_prepared(hashers), policy, isometric)
+    def __init__(
+        self,
+        hashers: Sequence[str],
+        policy: DecodePolicy,
+        sampling: Sampling | None = None,
+        isometric: bool = False,
+    ):
+        self._work = Work(_prepared(hashers), policy, sampling or Sampling(), isometric)
 
     def close(self) -> None:
         """Nothing to end."""
 
-    def work(self, items: Iterable[bytes | Answer]) -> Iterator[Answer]:
+    def work(self, items: Iterable[Item | Answer]) -> Iterator[Answer]:
         """One answer per item, in order."""
         for item in items:
-            if isinstance(item, Answer):
-                yield item
-            else:
-                yield work_item(item, self._work, {}, lambda _: None)
+            yield item if isinstance(item, Answer) else do(item, self._work, Watch())
 
 
 # --- the child's side -------------------------------------------------------------------------------------------------
@@ -378,7 +309,8 @@ def serve() -> None:
     os.dup2(2, 1)  # what a library prints must not reach the protocol
     setup = msgpack.unpackb(incoming.read(_FRAME.unpack(incoming.read(_FRAME.size))[0]))
     try:
-        work = Work(_prepared(setup["hashers"]), DecodePolicy(**setup["policy"]), setup["isometric"])
+        sampling = Sampling(**setup["sampling"])
+        work = Work(_prepared(setup["hashers"]), DecodePolicy(**setup["policy"]), sampling, setup["isometric"])
         limits = Limits(**setup["limits"])
         _limit_memory(limits.memory_bytes)
     except Exception as error:
@@ -386,14 +318,37 @@ def serve() -> None:
         return
     os.write(outgoing, _packed(True))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    while header := incoming.read(_FRAME.size):
-        # should the caller be gone, nobody else would end a hang: the kernel does, whatever code is running
-        signal.setitimer(signal.ITIMER_REAL, 2 * limits.deadline_s + 10)
-        skipped = msgpack.unpackb(incoming.read(_FRAME.unpack(header)[0]), strict_map_key=False)
-        data = incoming.read(_BODY.unpack(incoming.read(_BODY.size))[0])
-        answer = work_item(data, work, skipped, lambda stage: _send(outgoing, stage))
+    reports = _Reports(outgoing, limits)
+    while length := incoming.read(_FRAME.size):
+        reports.arm()
+        head = msgpack.unpackb(incoming.read(_FRAME.unpack(length)[0]), strict_map_key=False)
+        body = incoming.read(_BODY.unpack(incoming.read(_BODY.size))[0])
+        answer = do(from_wire(head[1], body), work, Watch(reports.enter, reports.tick, head[0]))
         _send(outgoing, vars(answer))
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Reports:
+    """What the child tells its caller while it works."""
+
+    def __init__(self, pipe: int, limits: Limits):
+        self._pipe = pipe
+        self._alarm_s = 2 * limits.deadline_s + 10
+        self._told = 0.0
+
+    def arm(self) -> None:
+        """Should the caller be gone, nobody else would end a hang: the kernel does, whatever code is running."""
+        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+        self._told = time.monotonic()
+
+    def enter(self, stage: int) -> None:
+        _send(self._pipe, stage)
+
+    def tick(self) -> None:
+        """Another frame is done; told now and then."""
+        if time.monotonic() - self._told > _TICK_EVERY_S:
+            self.arm()
+            _send(self._pipe, _TICK)
 
 
 def _send(pipe: int, message: Any) -> None:

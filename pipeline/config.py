@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError
 
@@ -25,11 +25,31 @@ class Decode(_Strict):
     max_bytes: Bytes = Field(ByteSize(512 << 20), description="larger files are not read")
 
 
+class Video(_Strict):
+    """Which frames of videos and animations are hashed, and how long ones are shared by workers."""
+
+    frames_per_second: float | Literal["keyframes", "all"] = Field(1.0, description='a number, "keyframes" or "all"')
+    interframe_threshold: float = Field(0.1, description="leave out frames this near the frame kept before")
+    min_quality: int = Field(90, ge=0, le=100, description="leave out frames of lower quality")
+    max_side: int | None = Field(None, gt=0, description="make larger frames smaller while decoding")
+    max_duration_s: float | None = Field(None, gt=0, description="refuse longer videos")
+    deadline_s: float = Field(3600.0, gt=0, description="seconds per video, or per segment of a long one")
+    slice_bytes: Bytes = Field(ByteSize(64 << 20), description="bytes per task; larger videos are cut into segments")
+    segment_s: float = Field(300.0, gt=0, description="seconds per segment, at least")
+
+    @field_validator("frames_per_second")
+    @classmethod
+    def _is_a_rate(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not 0 < value < float("inf"):
+            raise ValueError("a rate is above 0")
+        return value
+
+
 class Child(_Strict):
     """The process that decodes and hashes, and what one item may cost it."""
 
     enabled: bool = Field(True, description="false: work in the worker itself, unprotected, for debugging")
-    deadline_s: float = Field(60.0, gt=0, description="seconds per item")
+    deadline_s: float = Field(60.0, gt=0, description="seconds per image, or between two frames")
     memory_limit: Bytes = Field(ByteSize(2 << 30), description="memory beyond that of the idle process")
 
 
@@ -55,6 +75,7 @@ class HashJob(Job):
     inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files")
     isometric: bool = Field(False, description="hash the flips and quarter turns too, and match them")
     decode: Decode = Decode()
+    video: Video = Video()
     child: Child = Child()
     slices: Slices = Slices()
     max_error_rate: float | None = Field(None, ge=0, le=1, description="exit code 3 when more items than this fail")

@@ -158,7 +158,7 @@ def _uri(filesystem: Any, name: str) -> str:
 
 
 def _is_media(filesystem: Any, info: dict[str, Any]) -> bool:
-    if info["name"].rsplit(".", 1)[-1].lower() not in IMAGE_SUFFIXES:
+    if info["name"].rsplit(".", 1)[-1].lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
         return False
     if info["type"] == "file":
         return True

@@ -119,6 +119,7 @@ def main() -> None:
         else:
             save(HERE / original, target, changes, options)
         families.setdefault(original, {original: ""})[f"copies/{name}"] = kind
+    families["clips/v1.m4v"] = {"clips/v1.m4v": "", "clips/v2.m4v": "speed", "clips/v2s.mov": "cut"}
     write_csv("expected.csv", ["file_a", "file_b", "kind"], sorted(pairs(families)))
     write_csv("broken.csv", ["file", "error_class", "why"], broken())
 

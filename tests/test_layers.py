@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-LAYERS = ["errors", "storage", "media", "transforms", "hashers", "joins", "groups", "tables", "child", "stages", "run"]
-LAYERS += ["config", "report", "tools", "benchmarking", "imagehash"]
+LAYERS = ["errors", "storage", "media", "transforms", "hashers", "joins", "groups", "tables", "work", "child"]
+LAYERS += ["stages", "run", "config", "report", "tools", "benchmarking", "imagehash"]
 OWNERS = {
     "fsspec": {"storage"},
     "s3fs": {"storage"},

@@ -1,8 +1,9 @@
 """Pixels to hashes: the hashers, their catalogue and their text form.
 
-`HASHERS` names every built-in hasher; `parse` makes one of a text such as `phash:hash_size=16`, `canonical` is the
-inverse, with sorted keys and without defaults, and `folder_label` turns that into a folder name. A name with dots that
-is not in the catalogue, such as `my_package.my_module.MyHash`, is imported as a hasher of the user's own.
+`HASHERS` names every built-in hasher of images, `VIDEO_HASHERS` those of videos; `parse` makes one of a text such as
+`phash:hash_size=16` or `tmkl1:frame_hasher=phashu8(hash_size=16)`, `canonical` is the inverse, with sorted keys and
+without defaults, and `folder_label` turns that into a folder name. A name with dots that is not in the catalogue, such
+as `my_package.my_module.MyHash`, is imported as a hasher of the user's own.
 
 Several hashers on one image share what they compute from it::
 
@@ -15,7 +16,7 @@ Several hashers on one image share what they compute from it::
 
 import importlib
 import re
-from typing import Any
+from typing import Any, cast
 
 from pipeline.errors import UsageError
 from pipeline.hashers import tools
@@ -42,6 +43,7 @@ from pipeline.hashers.wavelet import WaveletHash
 __all__ = [
     "HASHERS",
     "VARIANTS",
+    "VIDEO_HASHERS",
     "AverageHash",
     "BlockMean",
     "ColorMoment",
@@ -98,21 +100,22 @@ _RECOMMENDED = {
 }
 
 
-_VIDEO = ("FramewiseHasher", "TMKL1", "TMKL2", "VideoHasher")
+VIDEO_HASHERS = {"framewise": "FramewiseHasher", "tmkl1": "TMKL1", "tmkl2": "TMKL2"}  # classes of hashers.video
+_VIDEO = (*VIDEO_HASHERS.values(), "VideoHasher")
 
 
 def __getattr__(name: str) -> Any:
     """The video hashers, on first use: the FFmpeg libraries that they load are of no use to images."""
     if name in _VIDEO:
-        return getattr(importlib.import_module("pipeline.hashers.video"), name)
+        return _video_class(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def parse(spec: str) -> Hasher:
     """The hasher that a text such as `phash:hash_size=16,freq_shift=1` names. Raises `UsageError`."""
     name, colon, parameters = (part.strip() for part in spec.partition(":"))
-    cls = HASHERS.get(name) or _imported(name)
-    arguments = parse_parameters(parameters, cls) if colon else {}
+    cls = _class_of(name)
+    arguments = parse_parameters(parameters, cls, parse) if colon else {}
     try:
         return cls(**arguments)
     except TypeError as exc:
@@ -123,8 +126,10 @@ def canonical(hasher: Hasher) -> str:
     """The one text that stands for a hasher: `parse(canonical(h))` hashes as h does."""
     cls = type(hasher)
     names = {known: name for name, known in HASHERS.items()}
+    if cls.__module__.startswith("pipeline.hashers.video."):
+        names |= {_video_class(known): name for name, known in VIDEO_HASHERS.items()}
     name = names.get(cls, f"{cls.__module__}.{cls.__qualname__}")
-    parameters = parameters_text(hasher)
+    parameters = parameters_text(hasher, canonical)
     return f"{name}:{parameters}" if parameters else name
 
 
@@ -138,10 +143,20 @@ def recommended_threshold(hasher: Hasher) -> float | None:
     return _RECOMMENDED.get(canonical(hasher))
 
 
+def _class_of(name: str) -> type[Hasher]:
+    if name in VIDEO_HASHERS:
+        return cast("type[Hasher]", _video_class(VIDEO_HASHERS[name]))
+    return HASHERS.get(name) or _imported(name)
+
+
+def _video_class(name: str) -> Any:
+    return getattr(importlib.import_module("pipeline.hashers.video"), name)
+
+
 def _imported(name: str) -> type[Hasher]:
     """A hasher class of the user's own, by its dotted path."""
     if "." not in name:
-        raise UsageError(f"unknown hasher {name!r}; {suggestion(name, HASHERS)}")
+        raise UsageError(f"unknown hasher {name!r}; {suggestion(name, [*HASHERS, *VIDEO_HASHERS])}")
     module, _, attribute = name.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), attribute)

@@ -51,6 +51,7 @@ class Hasher:
     hash_length: int
     dtype: str
     distance_metric: str
+    takes: Literal["image", "video"] = "image"
     returns_multiple: bool = False
     allow_parallel: bool = True
     revision: int = 1

@@ -1,5 +1,6 @@
 """Bytes to pixels: the only place where images are decoded. Knows nothing of where the bytes come from."""
 
+from pipeline.media.animation import ANIMATED, AnimationFrame, animation_frames
 from pipeline.media.image import (
     DECODER_REVISION,
     FORMATS,
@@ -10,4 +11,15 @@ from pipeline.media.image import (
     probe_image,
 )
 
-__all__ = ["DECODER_REVISION", "FORMATS", "DecodePolicy", "Header", "Image", "decode_image", "probe_image"]
+__all__ = [
+    "ANIMATED",
+    "DECODER_REVISION",
+    "FORMATS",
+    "AnimationFrame",
+    "DecodePolicy",
+    "Header",
+    "Image",
+    "animation_frames",
+    "decode_image",
+    "probe_image",
+]

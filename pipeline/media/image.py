@@ -136,13 +136,13 @@ class Image(NamedTuple):
 def probe_image(data: bytes | memoryview) -> Header:
     """Format and size from the header, without decoding. Raises UndecodableError."""
     data = bytes(data)
-    name = _format_of(data)
-    with _decoding(name, data, DecodePolicy()):
+    name = format_of(data)
+    with decoding(name, data, DecodePolicy()):
         if name == "JPEG" and (found := jpeg.read_header(data)):
             return Header(name, found.width, found.height)
         if size := _announced_size(name, data):
             return Header(name, *size)
-        with _opened(name, data) as opened:
+        with open_image(name, data) as opened:
             return Header(name, *opened.size)
 
 
@@ -153,24 +153,24 @@ def decode_image(data: bytes | memoryview, policy: DecodePolicy = DecodePolicy()
     announces more than `policy.max_pixels`. MemoryError passes.
     """
     data = bytes(data)
-    name = _format_of(data)
-    with _decoding(name, data, policy):
+    name = format_of(data)
+    with decoding(name, data, policy):
         if name == "JPEG" and (header := jpeg.read_header(data)):
-            _check_pixels(header.width, header.height, policy)
+            check_pixels(header.width, header.height, policy)
             pixels, exif, warning = jpeg.decode(data, header)
             return Image(turn_upright(pixels, read_orientation(exif)), name, 1, warning is not None, warning)
         if size := _announced_size(name, data):
-            _check_pixels(*size, policy)
+            check_pixels(*size, policy)
         return _decode_with_pillow(name, data, policy)
 
 
 def _decode_with_pillow(name: str, data: bytes, policy: DecodePolicy) -> Image:
     chunks = png.read_picture(data) if name == "PNG" else None
-    with _opened(name, chunks.picture if chunks else data) as opened:
-        _check_pixels(*opened.size, policy)
+    with open_image(name, chunks.picture if chunks else data) as opened:
+        check_pixels(*opened.size, policy)
         _match_transparency_depth(opened)
         opened.load()
-        pixels = _rgb(opened, policy)
+        pixels = to_rgb(opened, policy)
         if chunks:
             exif, frame_count, warning = chunks.exif, chunks.frame_count, chunks.warning
         else:
@@ -179,7 +179,7 @@ def _decode_with_pillow(name: str, data: bytes, policy: DecodePolicy) -> Image:
     return Image(turn_upright(pixels, read_orientation(exif)), name, max(1, frame_count), warning is not None, warning)
 
 
-def _rgb(opened: PIL.Image.Image, policy: DecodePolicy) -> npt.NDArray[np.uint8]:
+def to_rgb(opened: PIL.Image.Image, policy: DecodePolicy) -> npt.NDArray[np.uint8]:
     """Any of Pillow's modes as RGB."""
     if opened.mode.startswith("I;16"):
         return _rgb_from_grey16(opened, policy)
@@ -233,7 +233,8 @@ def _count_frames(opened: ImageFile) -> tuple[int, str | None]:
         return opened.tell(), f"damaged after the first frame: {_one_line(exc)}"
 
 
-def _check_pixels(width: int, height: int, policy: DecodePolicy) -> None:
+def check_pixels(width: int, height: int, policy: DecodePolicy) -> None:
+    """Raises PolicyError for more pixels than the policy allows."""
     if width * height > policy.max_pixels:
         raise _too_large(width * height, policy)
 
@@ -243,7 +244,8 @@ def _too_large(announced: int, policy: DecodePolicy) -> PolicyError:
     return PolicyError(f"{size} megapixels is over the limit of {limit} (--max-pixels)")
 
 
-def _format_of(data: bytes) -> str:
+def format_of(data: bytes) -> str:
+    """The format by the first bytes. Raises UndecodableError."""
     if not data:
         raise UndecodableError("not an image: it is empty")
     for signature, name in _SIGNATURES.items():
@@ -282,7 +284,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _opened(name: str, data: bytes) -> Iterator[ImageFile]:
+def open_image(name: str, data: bytes) -> Iterator[ImageFile]:
     """Pillow's reader of this one format: `PIL.Image.open` would try others and apply its own limit first."""
     reader = FORMATS[name]
     if reader is None:
@@ -292,7 +294,7 @@ def _opened(name: str, data: bytes) -> Iterator[ImageFile]:
 
 
 @contextmanager
-def _decoding(name: str, data: bytes, policy: DecodePolicy) -> Iterator[None]:
+def decoding(name: str, data: bytes, policy: DecodePolicy) -> Iterator[None]:
     """Silences Pillow and turns whatever a decoder raises into one clear line."""
     try:
         with _quiet():

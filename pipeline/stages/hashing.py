@@ -3,7 +3,7 @@
 import atexit
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import version
@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage, tables
-from pipeline.child import Answer, Child, Inline, Limits, failed
-from pipeline.errors import MediaError
+from pipeline.child import Child, Inline, Limits
 from pipeline.hashers import Hasher, parse
 from pipeline.media import DecodePolicy
-from pipeline.stages.live import WORK, Maker, Slice, maker
+from pipeline.stages.live import WORK, Maker, Slice, Ways, maker
+from pipeline.work import Answer, Clip, HashRow, Item, Sampling, failed
 
-_LIBRARIES = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg")  # those that make hash bits
+_LIBRARIES = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "av")  # those that make hash bits
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,18 @@ class HashingOptions:
     """How items are read, decoded and hashed."""
 
     policy: DecodePolicy = field(default_factory=DecodePolicy)
+    sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     max_bytes: int = 512 << 20
     read_budget_bytes: int = 128 << 20
     isometric: bool = False
     in_child: bool = True
+
+    @property
+    def ways(self) -> Ways:
+        """What parts made with these options say of themselves."""
+        limits = [self.policy.max_pixels, self.max_bytes, self.sampling.max_duration_s]
+        return Ways(self.policy.spec, self.sampling.spec, limits)
 
 
 class HashTask(NamedTuple):
@@ -81,7 +88,8 @@ def prepare(
 
 def _part_name(rows: pa.Table, specs: Sequence[str], options: HashingOptions) -> str:
     """Named by what it will hold: the same work done twice writes the same part."""
-    digest = blake2b("\0".join([options.policy.spec, str(options.isometric), *specs]).encode(), digest_size=12)
+    ways = [options.policy.spec, options.sampling.spec, str(options.isometric)]
+    digest = blake2b("\0".join([*ways, *specs]).encode(), digest_size=12)
     for column in (rows["uri"], rows["version"]):
         digest.update("\0".join(column.to_pylist()).encode())
     return f"part-{digest.hexdigest()}.parquet"
@@ -91,24 +99,28 @@ def hash_slice(task: HashTask) -> Receipt:
     """Read, decode and hash one slice; its hash parts are written first, its MEDIA part, the receipt, last."""
     begun = time.perf_counter()
     rows = tables.read_row_group(task.root, task.work, task.row_group)
+    worker = worker_for(task.specs, task.options)
+    replaced = worker.replaced
+    facts = Facts()
+    answers = worker.work(facts.items(rows, task.options))
+    receipt = write_slice(task, rows, facts, answers)
+    return receipt._replace(seconds=time.perf_counter() - begun, children_replaced=worker.replaced - replaced)
+
+
+def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterable[Answer]) -> Receipt:
+    """Write what became of the items of a slice."""
     makers = [maker(parse(spec), task.options.isometric) for spec in task.specs]
     uris, versions = rows["uri"].to_pylist(), rows["version"].to_pylist()
-    worker = _worker(task.specs, task.options)
-    replaced = worker.replaced
-    facts = _Facts()
     hashes = [_HashRows(maker.hasher) for maker in makers]
-    contents = storage.read_ahead(
-        zip(uris, rows["size"].to_pylist(), strict=True),
-        max_bytes=task.options.max_bytes,
-        budget_bytes=task.options.read_budget_bytes,
-    )
-    for number, answer in enumerate(worker.work(facts.digested(contents))):
+    for number, answer in enumerate(answers):
         facts.add(answer)
         for column, found in zip(hashes, answer.hashes, strict=False):
             column.add(uris[number], versions[number], found)
+    ways = task.options.ways
     made_by = {
-        "decode": task.options.policy.spec,
-        "max_pixels": task.options.policy.max_pixels,
+        "decode": ways.decode,
+        "sampling": ways.sampling if facts.sampled else None,
+        "limits": ways.limits,
         "versions": {name: version(name) for name in _LIBRARIES},
     }
     written = 0
@@ -118,56 +130,57 @@ def hash_slice(task: HashTask) -> Receipt:
     folders = tuple(one.folder for one in makers)
     media = f"media/{task.part}"
     written += tables.write_part(task.root, media, facts.table(rows), {**made_by, "folders": folders})
-    return Receipt(
-        media,
-        folders,
-        len(rows),
-        dict(facts.failures),
-        facts.bytes_read,
-        written,
-        time.perf_counter() - begun,
-        worker.replaced - replaced,
-    )
+    return Receipt(media, folders, len(rows), dict(facts.failures), facts.bytes_read, written, 0.0, 0)
 
 
-class _Facts:
+_OF_ANSWER = (
+    "format",
+    "width",
+    "height",
+    "duration_s",
+    "frame_count",
+    "partial",
+    "error_class",
+    "error_stage",
+    "error",
+)
+
+
+class Facts:
     """The MEDIA columns of one slice, filled item by item."""
 
     def __init__(self) -> None:
         self.bytes_read = 0
+        self.sampled = False  # whether rows depend on how frames are sampled
         self.failures: Counter[str] = Counter()
-        self._digests: deque[tuple[str | None, str | None, str]] = deque()
+        self._digests: deque[tuple[str | None, str | None]] = deque()
         self._columns: dict[str, list[Any]] = {field.name: [] for field in tables.MEDIA if field not in tables.LISTING}
 
-    def digested(self, contents: Iterator[storage.Content | MediaError]) -> Iterator[bytes | Answer]:
-        """Pass the bytes on to the worker, or the reason why there are none; keep the digests."""
-        for content in contents:
-            if isinstance(content, MediaError):
-                self._digests.append((None, None, "read"))
-                yield failed(content)
-            else:
+    def items(self, listing: pa.Table, options: HashingOptions) -> Iterator[Item | Answer]:
+        """What the worker is given: the bytes of images, the uris of videos, or the reason why there are no bytes."""
+        rows = list(zip(*(listing[name].to_pylist() for name in ("uri", "kind", "size")), strict=True))
+        contents = storage.read_ahead(
+            ((uri, size) for uri, kind, size in rows if kind == "image"),
+            max_bytes=options.max_bytes,
+            budget_bytes=options.read_budget_bytes,
+        )
+        for uri, kind, _ in rows:
+            content = next(contents) if kind == "image" else None
+            if isinstance(content, storage.Content):
                 self.bytes_read += len(content.data)
-                self._digests.append((content.sha256, content.md5, "decode"))
+                self._digests.append((content.sha256, content.md5))
                 yield content.data
+            else:  # of a video, which is read by ranges, nobody sees all bytes
+                self._digests.append((None, None))
+                yield Clip(uri) if content is None else failed(content, "read")
 
     def add(self, answer: Answer) -> None:
-        """One more item; answers arrive in the order of the contents."""
-        sha256, md5, stage = self._digests.popleft()
+        """One more item; answers arrive in the order of the items."""
+        sha256, md5 = self._digests.popleft() if self._digests else (None, None)
+        self.sampled |= answer.sampled
         if answer.error_class:
             self.failures[answer.error_class] += 1
-        row = {
-            "sha256": sha256,
-            "md5": md5,
-            "format": answer.format,
-            "width": answer.width,
-            "height": answer.height,
-            "duration_s": None,
-            "frame_count": answer.frame_count,
-            "partial": answer.partial,
-            "error_class": answer.error_class,
-            "error_stage": stage if answer.error_class else None,
-            "error": answer.error,
-        }
+        row = {"sha256": sha256, "md5": md5} | {name: getattr(answer, name) for name in _OF_ANSWER}
         for name, value in row.items():
             self._columns[name].append(value)
 
@@ -184,7 +197,7 @@ class _HashRows:
         self._schema = tables.hashes_schema(hash_type(hasher))
         self._columns: dict[str, list[Any]] = {field.name: [] for field in self._schema}
 
-    def add(self, uri: str, item_version: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def add(self, uri: str, item_version: str, rows: Sequence[HashRow]) -> None:
         """The rows of one item."""
         for row in rows:
             for column, value in zip(self._columns.values(), (uri, item_version, *row), strict=True):
@@ -219,16 +232,17 @@ def _hash_array(packed: list[bytes | None], kind: pa.DataType) -> pa.Array:
 _kept: tuple[tuple[Any, ...], Child | Inline] | None = None
 
 
-def _worker(specs: tuple[str, ...], options: HashingOptions) -> Child | Inline:
+def worker_for(specs: tuple[str, ...], options: HashingOptions) -> Child | Inline:
+    """This process's child for these hashers and options, or what stands in for it."""
     global _kept
-    wanted = (specs, options.policy, options.limits, options.isometric, options.in_child)
+    wanted = (specs, options.policy, options.limits, options.sampling, options.isometric, options.in_child)
     if _kept and _kept[0] != wanted:
         close_worker()
     if not _kept:
         if options.in_child:
-            _kept = (wanted, Child(specs, options.policy, options.limits, options.isometric))
+            _kept = (wanted, Child(specs, options.policy, options.limits, options.sampling, options.isometric))
         else:
-            _kept = (wanted, Inline(specs, options.policy, options.isometric))
+            _kept = (wanted, Inline(specs, options.policy, options.sampling, options.isometric))
     return _kept[1]
 
 

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from pipeline import storage, tables
 from pipeline.errors import RunError
 from pipeline.hashers import Hasher, canonical, folder_label
-from pipeline.media import DecodePolicy
 
 KEY = ["uri", "version"]
 _PART = re.compile(
@@ -47,6 +46,18 @@ def maker(hasher: Hasher, isometric: bool = False) -> Maker:
     return Maker(hasher, spec, f"hashes/hasher={folder_label(spec)}", isometric)
 
 
+class Ways(NamedTuple):
+    """How items are decoded: two parts can stand beside each other only if this is the same."""
+
+    decode: str  # canonical text of the decode policy
+    sampling: str  # the same of the frames that are taken of videos and animations
+    limits: list[Any]  # over which items are refused
+
+    def made(self, made_by: Mapping[str, Any]) -> bool:
+        """Was a part made in this way? A part without a moving picture does not depend on the sampling."""
+        return made_by["decode"] == self.decode and made_by["sampling"] in (None, self.sampling)
+
+
 @dataclass(frozen=True)
 class Usable:
     """The parts that a run may build on, best first within each list."""
@@ -58,8 +69,8 @@ class Usable:
     retried: frozenset[str] = frozenset()  # media parts whose policy failures were judged under another limit
 
 
-def usable_parts(root: str, makers: Sequence[Maker], policy: DecodePolicy) -> Usable:
-    """Find the parts of this output that a run with these hashers and this decode policy may build on."""
+def usable_parts(root: str, makers: Sequence[Maker], ways: Ways) -> Usable:
+    """Find the parts of this output that a run with these hashers and these ways to decode may build on."""
     manifest = storage.read_manifest(root)
     names = storage.list_names(root)
     live = {name for parts in manifest.values() for name in parts}
@@ -70,16 +81,16 @@ def usable_parts(root: str, makers: Sequence[Maker], policy: DecodePolicy) -> Us
     retried = set()
     for name in sorted((n for n in names if _is_part(n, "media")), key=lambda n: n not in live):
         made_by = tables.made_by(root, name)
-        if made_by["decode"] == policy.spec:
+        if ways.made(made_by):
             found.media.append(name)
             orphans.update(_beside(name, folder) for folder in made_by["folders"] if name not in live)
-            if made_by["max_pixels"] != policy.max_pixels:
+            if made_by["limits"] != ways.limits:
                 retried.add(name)
     for maker in makers:
         for name in names:
             if _is_part(name, maker.folder) and (name in live or name in orphans):
                 made_by = tables.made_by(root, name)
-                if made_by["hasher"] == maker.stamp and made_by["decode"] == policy.spec:
+                if made_by["hasher"] == maker.stamp and ways.made(made_by):
                     found.hashes[maker.folder].append(name)
         found.hashes[maker.folder].sort(key=lambda n: n not in live)
     return Usable(manifest, names, found.media, found.hashes, frozenset(retried))
@@ -132,18 +143,24 @@ class Slice(NamedTuple):
     makers: tuple[int, ...]  # the hashers needed
 
 
-def cut(listing: pa.Table, needed: np.ndarray, slice_items: int, slice_bytes: int) -> list[Slice]:
-    """Cut the items that need anything into slices of at most so many items and about so many bytes."""
+def cut(listing: pa.Table, needed: np.ndarray, slice_items: int, slice_bytes: int, video_bytes: int) -> list[Slice]:
+    """Cut the items that need anything into slices of one kind, of at most so many items and about so many bytes.
+
+    A byte of video takes longer than one of an image, so videos have a limit of their own.
+    """
     sizes = listing["size"].to_numpy()
+    is_video = pc.equal(listing["kind"], "video").to_numpy()
     slices: list[Slice] = []
-    for pattern in np.unique(needed[needed.any(axis=1)], axis=0):
-        rows = np.flatnonzero((needed == pattern).all(axis=1))
+    patterns = np.column_stack([needed, is_video])
+    for pattern in np.unique(patterns[needed.any(axis=1)], axis=0):
+        rows = np.flatnonzero((patterns == pattern).all(axis=1))
+        most_bytes = video_bytes if pattern[-1] else slice_bytes
         before = np.concatenate([[0], np.cumsum(sizes[rows])])
         start = 0
         while start < len(rows):
-            by_bytes = int(np.searchsorted(before, before[start] + slice_bytes, "right")) - 1
+            by_bytes = int(np.searchsorted(before, before[start] + most_bytes, "right")) - 1
             end = min(len(rows), start + slice_items, max(by_bytes, start + 1))
-            slices.append(Slice(rows[start:end], tuple(np.flatnonzero(pattern).tolist())))
+            slices.append(Slice(rows[start:end], tuple(np.flatnonzero(pattern[:-1]).tolist())))
             start = end
     return slices
 

@@ -185,7 +185,7 @@ def test_the_state_of_tmkl2_does_not_grow() -> None:
     for n in range(50):
         state = hasher.process_frame(picture(n), n, n / 15, state)
     assert state["sum"].nbytes == size == 65_280 * 8
-    assert set(state) == {"sum", "frames"}
+    assert set(state) == {"sum", "rest", "frames"} and state["rest"].nbytes == size
 
 
 @pytest.mark.parametrize("hasher", [TMKL1(frames_per_second=5), TMKL2(frames_per_second=5)])

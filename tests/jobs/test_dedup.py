@@ -78,7 +78,9 @@ def test_samples_give_the_expected_pairs_and_errors(tmp_path: Path) -> None:
     assert {r["uri"].removeprefix(f"{base}/"): r["error_class"] for r in media if r["error_class"]} == broken
     assert all(r["error"] and r["error_stage"] == "decode" for r in media if r["error_class"])
     assert summary["listed"] == len(media) == summary["decoded"] + sum(summary["failed"].values())
-    assert summary["decoded"] == summary["hashers"]["phash:hash_size=16"]["with_hash"]
+    assert summary["hashers"]["phash:hash_size=16"] == {"with_hash": summary["decoded"] - 1, "without_hash": 1}
+    (flat,) = (r for r in rows(tmp_path / "out", "hashes/hasher=phash-hash_size-16") if r["error"])
+    assert flat["uri"].endswith("clips/rgb.m4v") and "quality 90" in flat["error"]
 
 
 def test_tables_at_rest_hold_exactly_the_live_rows(corpus: Path, tmp_path: Path) -> None:

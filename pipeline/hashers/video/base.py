@@ -35,6 +35,7 @@ class VideoHasher(Hasher):
     `frames_per_second` (a number, None for every frame, or "keyframes") says which frames are processed.
     """
 
+    takes = "video"
     frames_per_second: Rate = 1
 
     # --- what a subclass defines ----------------------------------------------------------------------------------

@@ -62,10 +62,10 @@ class TMKL1(VideoHasher):
         state: State | None = None,
     ) -> State:
         """Adds the frame's vector to the sum."""
-        state = state or {"sum": np.zeros(self.hash_length), "frames": 0}
+        state = state or _nothing(self.hash_length)
         vector = frame_vector(self.frame_hasher, frame, self.quality_threshold)
         if vector is not None:
-            state["sum"] += vector.astype(np.float32)
+            _add(state, vector.astype(np.float32).astype(np.float64))
             state["frames"] += 1
         return state
 
@@ -73,7 +73,7 @@ class TMKL1(VideoHasher):
         """The normalised mean."""
         if not state["frames"]:
             return None
-        mean: Vector = state["sum"] / state["frames"]
+        mean: Vector = (state["sum"] + state["rest"]) / state["frames"]
         if self.norm is not None and (length := np.linalg.norm(mean, self.norm)) > 0:
             mean = mean / length
         return mean.astype(self.dtype)
@@ -115,16 +115,16 @@ class TMKL2(VideoHasher):
         state: State | None = None,
     ) -> State:
         """Adds the frame's vector, weighted by the waves at its timestamp."""
-        state = state or {"sum": np.zeros((len(PERIODS), 2 * TERMS, self.frame_hasher.hash_length)), "frames": 0}
+        state = state or _nothing((len(PERIODS), 2 * TERMS, self.frame_hasher.hash_length))
         vector = frame_vector(self.frame_hasher, frame, None)
         if vector is not None:
-            state["sum"] += _waves(frame_timestamp)[:, :, np.newaxis] * vector.astype(np.float64)
+            _add(state, _waves(frame_timestamp)[:, :, np.newaxis] * vector.astype(np.float64))
             state["frames"] += 1
         return state
 
     def hash_from_final_state(self, state: State) -> Vector | None:
         """The sums, flattened."""
-        total: Vector = state["sum"]
+        total: Vector = state["sum"] + state["rest"]
         return total.ravel() if state["frames"] else None
 
     def merge_states(self, states: Sequence[State]) -> State:
@@ -190,9 +190,29 @@ def _length(terms: Vector, axis: int | tuple[int, ...], keepdims: bool = False) 
     return length
 
 
+def _nothing(shape: int | tuple[int, ...]) -> State:
+    return {"sum": np.zeros(shape), "rest": np.zeros(shape), "frames": 0}
+
+
+def _add(state: State, terms: Vector) -> None:
+    """Add to the sum, and what its rounding loses to the rest (Knuth's two-sum).
+
+    So the total is that of unrounded numbers, rounded once: the same however a video is cut into segments.
+    """
+    before = state["sum"]
+    after = before + terms
+    share = after - before
+    state["rest"] += (before - (after - share)) + (terms - share)
+    state["sum"] = after
+
+
 def _added(states: Sequence[State]) -> State:
-    total = sum((state["sum"] for state in states[1:]), start=states[0]["sum"])
-    return {**states[-1], "sum": total, "frames": sum(state["frames"] for state in states)}
+    total = {**_nothing(states[0]["sum"].shape), "end": states[-1].get("end")}
+    for state in states:
+        _add(total, state["sum"])
+        total["rest"] += state["rest"]
+        total["frames"] += state["frames"]
+    return total
 
 
 def _real_valued(frame_hasher: Hasher | None) -> Hasher:

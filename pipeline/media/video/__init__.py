@@ -23,6 +23,8 @@ Several samplings in one pass::
 from pipeline.media.video.container import (
     CONTAINERS,
     VIDEO_DECODER_REVISION,
+    Clock,
+    Source,
     Video,
     VideoHeader,
     VideoPolicy,
@@ -45,10 +47,12 @@ from pipeline.media.video.segments import Segment, cut_segments
 __all__ = [
     "CONTAINERS",
     "VIDEO_DECODER_REVISION",
+    "Clock",
     "Frame",
     "Rate",
     "Segment",
     "Shown",
+    "Source",
     "Video",
     "VideoHeader",
     "VideoPolicy",

@@ -29,6 +29,7 @@ CONTAINERS: Final = (
 """FFmpeg's names of what is read, all with the pictures inside."""
 
 Source = bytes | BinaryIO
+Clock = Literal["nominal", "presentation"]
 _BUFFER_BYTES: Final = 65_536
 _PROBE_PIXELS: Final = 64_000_000  # while FFmpeg opens a file, it states larger frames as 0x0 rather than decode one
 
@@ -50,7 +51,7 @@ class VideoPolicy:
     max_duration_s: float | None = None
     max_side: int | None = None
     scaling: Literal["nearest", "area"] = "nearest"
-    clock: Literal["nominal", "presentation"] = "nominal"
+    clock: Clock = "nominal"
     assumed_fps: float | None = None
     threads: int = 1
 

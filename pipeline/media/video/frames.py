@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from pipeline.errors import UndecodableError, UsageError
 from pipeline.media.video.container import (
     DEFAULT_POLICY,
+    Clock,
     Source,
     Video,
     VideoPolicy,
@@ -61,6 +62,12 @@ class Shown:
         if self._pixels is None:
             self._pixels = self._convert(self._frame)
         return self._pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole frame, upright, whatever the size of the pixels that are asked for."""
+        width, height = self._frame.width, self._frame.height
+        return (height, width) if round(self._frame.rotation / 90) % 2 else (width, height)
 
 
 Sampler = Callable[[Shown], Iterable[float]]
@@ -217,10 +224,10 @@ def check_rate(rate: Rate) -> None:
         raise UsageError(f"frames_per_second is {rate}; it must be above 0")
 
 
-def make_sampler(video: Video, rate: Rate, segment: Segment = WHOLE) -> Sampler:
-    """Which frames are sampled, by the policy's clock."""
+def make_sampler(video: Video, rate: Rate, segment: Segment = WHOLE, clock: Clock | None = None) -> Sampler:
+    """Which frames are sampled, by a clock, or by the policy's."""
     check_rate(rate)
-    is_nominal, fps = video.policy.clock == "nominal", video.fps
+    is_nominal, fps = (clock or video.policy.clock) == "nominal", video.fps
     if rate is None or isinstance(rate, str):
         return (lambda shown: (shown.index / fps,)) if is_nominal else (lambda shown: (shown.shown_s,))
     return _nominal_sampler(fps, rate, segment.first_index) if is_nominal else _presentation_sampler(rate)
@@ -255,7 +262,7 @@ def _presentation_sampler(rate: float) -> Sampler:
     """The frames that are shown at the times 0, 1 / rate, 2 / rate, …; each once."""
 
     def sample(shown: Shown) -> Iterator[float]:
-        tick = np.ceil(shown.shown_s * rate - _ALMOST)
+        tick = np.ceil(shown.shown_s * rate - _ALMOST) + 0.0  # never -0.0
         if tick / rate < shown.until_s - _ALMOST:
             yield float(tick / rate)
 

@@ -1,0 +1,110 @@
+"""The kinds of item, how they travel to another process, and what is done with each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pipeline import storage
+from pipeline.errors import MediaError
+from pipeline.hashers import Hasher
+from pipeline.media import DecodePolicy
+from pipeline.work.answers import Answer, SegmentNumbers, failed, poisoned
+from pipeline.work.frames import Sampling
+from pipeline.work.image import image_answer
+from pipeline.work.watch import DECODING, Watch
+
+
+class Clip(NamedTuple):
+    """A video by its uri, to be hashed; or one segment of it, to be hashed to a piece."""
+
+    uri: str
+    segment: SegmentNumbers | None = None
+
+
+class Cut(NamedTuple):
+    """A video by its uri, to be cut into segments of at least so many seconds."""
+
+    uri: str
+    seconds: float
+
+
+class Merge(NamedTuple):
+    """The pieces of a video, in order, to be made one answer."""
+
+    pieces: tuple[bytes, ...]
+
+
+Item = bytes | Clip | Cut | Merge  # bytes: those of an image
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with every item."""
+
+    hashers: Sequence[Hasher]
+    policy: DecodePolicy = field(default_factory=DecodePolicy)
+    sampling: Sampling = field(default_factory=Sampling)
+    isometric: bool = False
+
+
+def do(item: Item, work: Work, watch: Watch) -> Answer:
+    """What becomes of one item."""
+    try:
+        if isinstance(item, bytes):
+            return image_answer(item, work.hashers, work.policy, work.sampling, work.isometric, watch)
+        return _do_video(item, work, watch)
+    except MediaError as error:
+        return failed(error)
+    except MemoryError:
+        return poisoned("ran out of memory (--memory-limit)")
+
+
+def _do_video(item: Clip | Cut | Merge, work: Work, watch: Watch) -> Answer:
+    from pipeline.media.video import Segment, cut_segments  # images have no use for FFmpeg's libraries
+    from pipeline.work.video import packed_piece, piece_of, unpacked_piece, video_answer, video_policy
+
+    if isinstance(item, Merge):
+        return video_answer([unpacked_piece(piece) for piece in item.pieces], work.hashers, work.sampling)
+    watch.enter(DECODING)
+    policy = video_policy(work.sampling, work.policy.max_pixels)
+    with storage.open_object(item.uri) as file:
+        if isinstance(item, Cut):
+            return Answer(segments=[(*segment,) for segment in cut_segments(file, item.seconds, policy)])
+        segment = Segment(*item.segment) if item.segment else Segment()
+        piece = piece_of(file, segment, work.hashers, policy, work.sampling, work.isometric, watch)
+    if item.segment:
+        return Answer(piece=packed_piece(piece))
+    return video_answer([piece], work.hashers, work.sampling)
+
+
+def can_be_cut(hashers: Sequence[Hasher], sampling: Sampling) -> bool:
+    """Can all of these hashers go through the segments of a video one by one, on different workers?"""
+    from pipeline.work import video
+
+    return video.can_be_cut(hashers, sampling)
+
+
+def to_wire(item: Item) -> tuple[list[Any], bytes]:
+    """An item as a short header, and its bytes."""
+    if isinstance(item, bytes):
+        return ["image"], item
+    if isinstance(item, Merge):
+        return ["merge", [len(piece) for piece in item.pieces]], b"".join(item.pieces)
+    return [type(item).__name__.lower(), *item], b""
+
+
+def from_wire(header: Sequence[Any], body: bytes) -> Item:
+    """The item that `to_wire` made a header and bytes of."""
+    kind, *fields = header
+    if kind == "image":
+        return body
+    if kind == "cut":
+        return Cut(*fields)
+    if kind == "clip":
+        uri, segment = fields
+        return Clip(uri, tuple(segment) if segment else None)
+    pieces, start = [], 0
+    for length in fields[0]:
+        pieces.append(body[start : start + length])
+        start += length
+    return Merge(tuple(pieces))
