@@ -17,7 +17,7 @@ from pipeline import __version__, config
 from pipeline.errors import NeardupError, RunError, UsageError
 
 app = typer.Typer(
-    help="Find near-duplicate images in corpora from a folder to a data lake.",
+    help="Find near-duplicate images and videos in corpora from a folder to a data lake.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -72,13 +72,31 @@ ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE.yaml", help="Settings; a flag beats the file.")
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of `neardup config`.")]
+FramesPerSecond = Annotated[
+    str | None,
+    typer.Option("--fps", metavar="N", help="Frames of videos to hash: per second, keyframes, or all.  [default: 1]"),
+]
+Interframe = Annotated[
+    float | None,
+    typer.Option("--interframe", metavar="D", help="Leave out frames this near the one before.  [default: 0.1]"),
+]
+FrameQuality = Annotated[
+    int | None,
+    typer.Option("--frame-quality", metavar="Q", help="Leave out frames of lower quality (0-100).  [default: 90]"),
+]
+MaxDuration = Annotated[
+    float | None, typer.Option("--max-duration", metavar="S", help="Do not decode longer videos (seconds).")
+]
 Isometric = Annotated[bool, typer.Option("--isometric", help="Find flipped and turned copies too.")]
 Alpha = Annotated[
     str | None, typer.Option("--alpha", metavar="white|drop", help="Transparent pixels: on white, or as stored.")
 ]
 MaxPixels = Annotated[int | None, typer.Option("--max-pixels", metavar="N", help="Do not decode larger images.")]
 MaxBytes = Annotated[str | None, typer.Option("--max-bytes", metavar="N", help="Do not read larger files.")]
-Deadline = Annotated[float | None, typer.Option("--deadline", metavar="S", help="Seconds that one item may take.")]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline", metavar="S", help="Seconds that an image, or one step of a video, may take."),
+]
 MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", metavar="N", help="Memory that one item may take.")]
 NoChild = Annotated[bool, typer.Option("--no-child", help="Decode in the worker itself: for debugging, unprotected.")]
 MaxErrorRate = Annotated[
@@ -112,6 +130,8 @@ neardup dedup photos more-photos -o out --hasher pdq --hasher dhash:hash_size=16
 
 neardup dedup photos -o out --threshold 0.1 --isometric --cluster none
 
+neardup dedup clips photos -o out --fps 2 --hasher phash:hash_size=16@0.2 --hasher tmkl1@0.05
+
 neardup dedup --config configs/dedup.yaml --set slices.items=200"""
 )
 def dedup(
@@ -126,6 +146,10 @@ def dedup(
     keep: Keep = None,
     protect: Protect = None,
     isometric: Isometric = False,
+    fps: FramesPerSecond = None,
+    interframe: Interframe = None,
+    frame_quality: FrameQuality = None,
+    max_duration: MaxDuration = None,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
     sets: Sets = None,
@@ -152,6 +176,10 @@ def dedup(
         "protect": protect,
         "cluster": cluster,
         "isometric": isometric or None,
+        "video.frames_per_second": fps,
+        "video.interframe_threshold": interframe,
+        "video.min_quality": frame_quality,
+        "video.max_duration_s": max_duration,
         "decode.alpha": alpha,
         "decode.max_pixels": max_pixels,
         "decode.max_bytes": max_bytes,
@@ -176,6 +204,10 @@ def hash_(
     output: Output = None,
     hasher: Hashers = None,
     isometric: Isometric = False,
+    fps: FramesPerSecond = None,
+    interframe: Interframe = None,
+    frame_quality: FrameQuality = None,
+    max_duration: MaxDuration = None,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
     sets: Sets = None,
@@ -196,6 +228,10 @@ def hash_(
         "hashers": hasher,
         "cluster": cluster,
         "isometric": isometric or None,
+        "video.frames_per_second": fps,
+        "video.interframe_threshold": interframe,
+        "video.min_quality": frame_quality,
+        "video.max_duration_s": max_duration,
         "decode.alpha": alpha,
         "decode.max_pixels": max_pixels,
         "decode.max_bytes": max_bytes,

@@ -6,11 +6,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 
 Bytes = Annotated[ByteSize, Field(gt=0)]
+
+
+def _frame_rate(value: Any) -> Any:
+    if value in ("keyframes", "all"):
+        return value
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise ValueError("give a number above 0, keyframes or all")
+    return rate
+
+
+FrameRate = Annotated[float | Literal["keyframes", "all"], BeforeValidator(_frame_rate)]
 
 
 class _Strict(BaseModel):
@@ -28,7 +43,7 @@ class Decode(_Strict):
 class Video(_Strict):
     """Which frames of videos and animations are hashed, and how long ones are shared by workers."""
 
-    frames_per_second: float | Literal["keyframes", "all"] = Field(1.0, description='a number, "keyframes" or "all"')
+    frames_per_second: FrameRate = Field(1.0, description='a number, "keyframes" or "all"')
     interframe_threshold: float = Field(0.1, description="leave out frames this near the frame kept before")
     min_quality: int = Field(90, ge=0, le=100, description="leave out frames of lower quality")
     max_side: int | None = Field(None, gt=0, description="make larger frames smaller while decoding")
@@ -36,13 +51,6 @@ class Video(_Strict):
     deadline_s: float = Field(3600.0, gt=0, description="seconds per video, or per segment of a long one")
     slice_bytes: Bytes = Field(ByteSize(64 << 20), description="bytes per task; larger videos are cut into segments")
     segment_s: float = Field(300.0, gt=0, description="seconds per segment, at least")
-
-    @field_validator("frames_per_second")
-    @classmethod
-    def _is_a_rate(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and not 0 < value < float("inf"):
-            raise ValueError("a rate is above 0")
-        return value
 
 
 class Child(_Strict):
@@ -182,7 +190,8 @@ def _explained(job: type[Job], error: ValidationError, where: dict[str, Any]) ->
         return f"unknown key {'.'.join(path)!r}{source}; {hint}"
     if first["type"] == "missing":
         return f"{'.'.join(path)!r} is missing: {_fields(job, path[:-1])[path[-1]]}"
-    return f"{'.'.join(path)}{source}: {first['msg'].lower()}, not {first['input']!r}"
+    what = first["msg"].lower().removeprefix("value error, ")
+    return f"{'.'.join(path)}{source}: {what}, not {first['input']!r}"
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> dict[str, str | None]:

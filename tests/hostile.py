@@ -1,6 +1,7 @@
 """A hasher that some items make crash, hang, exhaust its memory or fail: chosen by their first pixel."""
 
 import ctypes
+import time
 
 import numpy as np
 
@@ -26,3 +27,11 @@ class Hostile(Hasher):
         if mark == FAIL:
             raise ValueError("no such picture,\nplease")
         return image[:8, :8, 0] > 127
+
+
+class Slow(Hostile):
+    """Takes its time over every picture."""
+
+    def _compute(self, image: np.ndarray) -> np.ndarray:
+        time.sleep(0.02)
+        return super()._compute(image)

@@ -283,7 +283,7 @@ def test_a_tile_shared_by_many_tasks_gives_the_same(
 class Interrupted:
     """A run of the command line in processes of its own, killed as a whole with SIGKILL."""
 
-    def __init__(self, photos: Path, output: Path):
+    def __init__(self, photos: Path, output: Path, *more: str):
         command = [
             sys.executable,
             "-m",
@@ -296,6 +296,7 @@ class Interrupted:
             "cluster.yaml",
             "--set",
             "slices.items=1",
+            *more,
         ]
         self.cluster = output.parent / "cluster.yaml"
         self.cluster.write_text("workers: 2\n")
@@ -304,9 +305,9 @@ class Interrupted:
             command, start_new_session=True, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
 
-    def kill_when(self, output: Path, table: str, more_than: int) -> None:
+    def kill_when(self, output: Path, table: str, more_than: int, suffix: str = "/*.parquet") -> None:
         """Kill everything as soon as so many parts are written."""
-        while len(list(output.glob(f"{table}/*.parquet"))) <= more_than and self.process.poll() is None:
+        while len(list(output.glob(f"{table}{suffix}"))) <= more_than and self.process.poll() is None:
             time.sleep(0.005)
         self.kill()
 
