@@ -29,10 +29,10 @@ FRAMEWISE = "framewise:frame_hasher=phash(hash_size=16),interframe_threshold=0.1
 FRAMES = "hashes/hasher=phash-hash_size-16"
 
 
-def scenes(count: int = 150, form: str = "mp4", still: int = 5) -> bytes:
-    """A clip at 25 fps whose picture changes every `still` frames, with a keyframe at least every 10."""
+def scenes(count: int = 150, form: str = "mp4", still: int = 7) -> bytes:
+    """A clip at 25 fps whose picture changes every `still` frames, with a keyframe every 10, whatever changes."""
     pictures = [picture(40 * (n // still)) for n in range(count)]
-    return encoded(form, pictures, codec_options={"g": "10"})
+    return encoded(form, pictures, codec_options={"g": "10", "sc_threshold": "0", "crf": "4"})
 
 
 @pytest.fixture
@@ -150,10 +150,10 @@ def test_hashers_of_videos_say_that_they_hash_no_images(clips: Path, tmp_path: P
 @pytest.mark.cluster
 @pytest.mark.parametrize("rate", [1.0, "keyframes", "all"])
 def test_the_rows_do_not_depend_on_how_a_video_is_cut(clips: Path, tmp_path: Path, rate: float | str) -> None:
-    hashers = [PHASH, FRAMEWISE, *VIDEO_HASHERS]
-    hashers += ["tmkl1:frame_hasher=phashu8,frames_per_second=keyframes"] if rate == 1 else []
+    hashers = [PHASH, "tmkl1:frame_hasher=phashu8,frames_per_second=keyframes"]
+    hashers += [FRAMEWISE, *VIDEO_HASHERS] if rate == 1 else []
     shutil.copy(PHOTOS[0], clips)
-    sampling = {"frames_per_second": rate, "interframe_threshold": 0.05, "min_quality": 50}
+    sampling = {"frames_per_second": rate, "interframe_threshold": 0.1, "min_quality": 50}
     ways: dict[str, dict[str, Any]] = {
         "whole": {},
         "in segments": {"video": {"slice_bytes": 1, "segment_s": 0.5}},
@@ -270,6 +270,30 @@ def test_a_file_that_disappears_mid_run_is_a_row(tmp_path: Path, monkeypatch: py
     (row,) = [row for row in rows(tmp_path / "out", "media") if row["error_class"]]
     assert str(row["uri"]).endswith("/1.mp4") and (row["error_stage"], row["error"]) == ("read", "the object is gone")
     assert summary["decoded"] == 2
+
+
+def test_a_file_that_disappears_between_its_segments_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.stages import cutting
+
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("here.mp4", "gone.mp4"):
+        (folder / name).write_bytes(scenes())
+    segment_tasks = cutting.segment_tasks
+
+    def then_remove(video: Any) -> Any:
+        (folder / "gone.mp4").unlink(missing_ok=True)
+        return segment_tasks(video)
+
+    monkeypatch.setattr(cutting, "segment_tasks", then_remove)
+    video = {"slice_bytes": 1, "segment_s": 1}
+    summary = hash_only(folder, tmp_path / "out", hashers=["dhash"], video=video)
+    (row,) = [row for row in rows(tmp_path / "out", "media") if row["error_class"]]
+    assert str(row["uri"]).endswith("/gone.mp4") and (row["error_stage"], row["error"]) == (
+        "read",
+        "the object is gone",
+    )
+    assert summary["decoded"] == 1 and summary["stages"]["hash"]["segments"] > 4
 
 
 class Endless(BaseHTTPRequestHandler):
