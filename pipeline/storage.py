@@ -74,6 +74,19 @@ def absolute(path: str) -> str:
     return "file://" + os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
 
 
+def resolved(text: str, base: str) -> str:
+    """The uri that a line or cell of a list means: itself, or relative to `base`, the uri of the list's folder.
+
+    Nothing is refused here: what cannot be opened becomes an error row when it is read.
+    """
+    if "://" in text and not text.startswith("file://"):
+        return text
+    if text.startswith(("/", "file://")) or base.startswith("file://"):
+        path = os.path.join(base.removeprefix("file://"), text.removeprefix("file://"))  # noqa: PTH118 - keeps the text
+        return "file://" + os.path.abspath(path)  # noqa: PTH100
+    return f"{base}/{text.removeprefix('./')}"
+
+
 def local_path(uri: str) -> Path | None:
     """The path of a local uri, None for any other store."""
     return Path(uri.removeprefix("file://")) if uri.startswith("file://") else None
@@ -136,6 +149,24 @@ def _list_input(given: str) -> Iterator[Listed]:
                     yield _listed(info, _uri(filesystem, name))
     except PermissionError as error:
         raise UsageError(f"cannot read {given!r}: permission denied") from error
+
+
+def list_objects(uris: Sequence[str], threads: int = 32) -> Iterator[Listed]:
+    """One row per uri, in order, looked up concurrently. What cannot be found has a row too: reading it says why."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="list") as pool:
+        for start in range(0, len(uris), 64 * threads):
+            yield from pool.map(_looked_up, uris[start : start + 64 * threads])
+
+
+def _looked_up(uri: str) -> Listed:
+    def info() -> dict[str, Any]:
+        filesystem, path = _open_filesystem(uri)
+        return dict(filesystem.info(path))
+
+    try:
+        return _listed(_patiently(info), uri)
+    except (MissingError, TransientError):
+        return _listed({}, uri)
 
 
 def _glob(filesystem: Any, path: str) -> dict[str, Any]:
@@ -304,6 +335,9 @@ def _translated(error: Exception) -> MissingError | TransientError:
         return MissingError("permission denied")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return MissingError("it is not a file")
+    if isinstance(error, ValueError | TypeError | ImportError | NotImplementedError):
+        # an unknown protocol, one that is not installed or wants arguments, a null character in a path
+        return MissingError(f"it cannot be opened: {_first_line(error)}")
     if isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _FOREIGN_IO_ERRORS:
         return TransientError(f"reading failed: {type(error).__name__}: {_first_line(error)}")
     raise error

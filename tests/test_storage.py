@@ -32,6 +32,31 @@ def test_absolute_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         storage.absolute("s4://bucket")
 
 
+def test_what_a_cell_of_a_list_means() -> None:
+    base = "file:///lake/table"
+    assert storage.resolved("a b%20.jpg", base) == "file:///lake/table/a b%20.jpg"
+    assert storage.resolved("./x/../~a.jpg", base) == "file:///lake/table/~a.jpg"
+    assert storage.resolved("/x/a.jpg", base) == storage.resolved("file:///x/./a.jpg", base) == "file:///x/a.jpg"
+    assert storage.resolved("s3://b/../a.jpg", base) == "s3://b/../a.jpg"
+    assert storage.resolved("./a.jpg", "s3://lake") == storage.resolved("a.jpg", "s3://lake") == "s3://lake/a.jpg"
+    assert storage.resolved("nothing://a", base) == "nothing://a"
+
+
+def test_a_list_of_uris_has_a_row_for_each_also_for_those_that_are_not_there(tmp_path: Path) -> None:
+    from pipeline.stages.listing import list_inputs, list_uris
+
+    here = [storage.absolute(str(photo)) for photo in PHOTOS[:3]]
+    gone = [f"file://{tmp_path}/gone.jpg", "memory://gone.jpg", "nothing://x", "github://x", "file:///a\0b"]
+    listed = list_uris([*here, *gone, *here])
+    assert listed["uri"].to_pylist() == sorted([*here, *gone])
+    expected = list_inputs([str(photo) for photo in PHOTOS[:3]]).to_pylist()
+    assert [row for row in listed.to_pylist() if row["uri"] in here] == expected
+    assert {(row["size"], row["mtime"], row["version"]) for row in listed.to_pylist() if row["uri"] in gone} == {
+        (0, None, "0-0")
+    }
+    assert all(isinstance(one, MissingError) for one in storage.read_ahead(((uri, 0) for uri in gone), max_bytes=9))
+
+
 def test_awkward_names_are_distinct_items(tmp_path: Path) -> None:
     names = [
         "a b.jpg",
