@@ -1,4 +1,4 @@
-"""The command line: `neardup dedup | hash | join | match | config`."""
+"""The command line: `neardup dedup | hash | join | match | enrich | export | explain | config`."""
 
 import json
 import signal
@@ -63,6 +63,18 @@ Keep = Annotated[
 Protect = Annotated[
     list[str] | None,
     typer.Option("--protect", metavar="PREFIX", help="Never drop items whose uri begins so; repeat for several."),
+]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--known", metavar="LIST", help="Known hashes: .csv, .jsonl, .parquet, .txt, or an output; repeatable."
+    ),
+]
+HashColumn = Annotated[
+    str | None, typer.Option("--hash-column", metavar="NAME", help="The lists' column of hashes.  [default: hash]")
+]
+SkipBadLines = Annotated[
+    bool, typer.Option("--skip-bad-lines", help="Count a list's lines without a valid hash, and go on.")
 ]
 Cluster = Annotated[
     str | None,
@@ -295,24 +307,13 @@ def match(
         list[str] | None,
         typer.Argument(metavar="OUT|INPUT…", help="An output with hashes, or media to hash first."),
     ] = None,
-    known: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--known",
-            metavar="LIST",
-            help="Known hashes: .csv, .jsonl, .parquet, .txt, or an output; repeatable.",
-        ),
-    ] = None,
+    known: Known = None,
     output: Output = None,
     hasher: Hashers = None,
     threshold: Threshold = None,
     radius_bits: RadiusBits = None,
-    hash_column: Annotated[
-        str | None, typer.Option("--hash-column", metavar="NAME", help="The lists' column of hashes.  [default: hash]")
-    ] = None,
-    skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Count a list's lines without a valid hash, and go on.")
-    ] = False,
+    hash_column: HashColumn = None,
+    skip_bad_lines: SkipBadLines = False,
     min_quality: MinQuality = None,
     isometric: Isometric = False,
     cluster: Cluster = None,
@@ -339,8 +340,74 @@ def match(
     _run(config.MatchJob, flags, threshold, config_file, sets, as_json, debug)
 
 
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup enrich photos.parquet --uri-column url -o out
+
+neardup enrich s3://lake/images/ --uri-column path --base s3://media -o s3://lake/neardup --prefix neardup_
+
+neardup enrich photos.parquet --uri-column url -o out --hasher pdq --known blocked.csv"""
+)
+def enrich(
+    table: Annotated[
+        list[str] | None, typer.Argument(metavar="TABLE", help="A Parquet file, or a folder of them; never changed.")
+    ] = None,
+    uri_column: Annotated[
+        str | None, typer.Option("--uri-column", metavar="C", help="The column that names the media.")
+    ] = None,
+    output: Output = None,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="DIR", help="Folder of relative paths.  [default: that of TABLE]")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="TEXT", help="Put before the names of the new columns.")
+    ] = None,
+    known: Known = None,
+    hash_column: HashColumn = None,
+    skip_bad_lines: SkipBadLines = False,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    min_quality: MinQuality = None,
+    block_by: BlockBy = None,
+    groups: Groups = None,
+    keep: Keep = None,
+    protect: Protect = None,
+    isometric: Isometric = False,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    max_error_rate: MaxErrorRate = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write a Parquet table again with columns of hashes, groups and what to keep, row for row."""
+    flags = {
+        "inputs": table,
+        "uri_column": uri_column,
+        "output": output,
+        "base": base,
+        "prefix": prefix,
+        "known": known,
+        "hash_column": hash_column,
+        "skip_bad_lines": skip_bad_lines or None,
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "min_quality": min_quality,
+        "block_by": block_by,
+        "groups": groups,
+        "keep": keep,
+        "protect": protect,
+        "isometric": isometric or None,
+        "cluster": cluster,
+        "max_error_rate": max_error_rate,
+    }
+    _run(config.EnrichJob, flags, threshold, config_file, sets, as_json, debug)
+
+
 @app.command(name="config")
-def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join or match.")]) -> None:
+def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match or enrich.")]) -> None:
     """Print every setting of a job as YAML, with its default and its meaning."""
     if job not in config.JOBS:
         _fail(UsageError(f"unknown job {job!r}; known are {', '.join(config.JOBS)}"), EXIT_USAGE)
@@ -361,10 +428,14 @@ def _run(
         job = config.load(kind, config_file, tuple(sets or ()), flags)
         job = _with_threshold(job, threshold)
         from jobs.dedup import run  # what it imports takes a second, which --help need not
+        from jobs.enrich import run_enrich
         from jobs.match import run_match
 
         style = style_for(as_json)
-        summary = run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
+        if isinstance(job, config.EnrichJob):
+            summary = run_enrich(job, style)
+        else:
+            summary = run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
     except NeardupError as error:
         if debug:
             traceback.print_exc()
@@ -418,6 +489,8 @@ def _show(summary: dict[str, Any]) -> None:
         bad = f", {found['bad_lines']:,} bad lines left out" if found["bad_lines"] else ""
         said = f"{found['items']:,} items of {found['list']} by {found['hasher']}{bad}"
         table.add_row("matches", escape(said))
+    if "enriched" in summary:
+        table.add_row("enriched", f"{summary['enriched']['rows']:,} rows in {summary['enriched']['files']:,} files")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     console.print(table)
     if not summary["written"]:
@@ -425,7 +498,9 @@ def _show(summary: dict[str, Any]) -> None:
         return
     where = summary["output"].removeprefix("file://")
     console.print(f"tables in {where}", soft_wrap=True, highlight=False)
-    if summary.get("groups"):
+    if "enriched" in summary:
+        print(f"the table with its new columns in {summary['enriched']['folder'].removeprefix('file://')}")
+    elif summary.get("groups"):
         for line in _how_to_look(str(where)):
             console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
 

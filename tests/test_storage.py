@@ -1,5 +1,6 @@
 """Listing, reading, whole parts, the manifest: on a real disk and on fsspec's memory store."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_a_file_is_written_whole_or_not_at_all(root: str, monkeypatch: pytest.Mo
     if root.startswith("file://"):
         folder = Path(root.removeprefix("file://")) / "media"
         monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # killed: nobody clears up
         with pytest.raises(KeyboardInterrupt):
             storage.write(root, "media/part-3.parquet", b"half")
         monkeypatch.undo()
@@ -154,6 +156,35 @@ def test_a_file_is_written_whole_or_not_at_all(root: str, monkeypatch: pytest.Mo
         assert len(list(folder.iterdir())) == 2 and not list(folder.glob("*part-3*.parquet"))
         storage.delete_unfinished(root)
         assert len(list(folder.iterdir())) == 1
+
+
+def test_a_file_written_bit_by_bit_is_there_when_the_block_ends_well(root: str) -> None:
+    storage.write(root, "a.txt", b"old")
+    with pytest.raises(KeyError), storage.writing(root, "b.txt") as file:
+        file.write(b"half")
+        raise KeyError
+    if root.startswith("file://"):  # the memory store shows what is being written
+        assert [path.name for path in Path(root.removeprefix("file://")).iterdir()] == ["a.txt"]
+    with storage.writing(root, "a.txt") as file:
+        file.write(b"new")
+        file.write(b"er")
+    assert storage.read(root, "a.txt") == b"newer"
+
+
+def test_a_copy_is_whole_checked_and_overwrites_nothing(root: str, tmp_path: Path) -> None:
+    uri, digest = storage.absolute(str(PHOTOS[0])), hashlib.sha256(PHOTOS[0].read_bytes()).hexdigest()
+    assert storage.copy(uri, root, "x/a.jpg", digest) and storage.copy(uri, root, "x/b.jpg", None)
+    assert storage.read(root, "x/a.jpg") == storage.read(root, "x/b.jpg") == PHOTOS[0].read_bytes()
+    assert not storage.copy(uri, root, "x/a.jpg", digest) and not storage.copy(uri, root, "x/a.jpg", None)
+    other = storage.absolute(str(PHOTOS[1]))
+    with pytest.raises(UsageError, match="exists and is another file"):
+        storage.copy(other, root, "x/a.jpg", None)
+    assert storage.read(root, "x/a.jpg") == PHOTOS[0].read_bytes()
+    with pytest.raises(UsageError, match="has changed since it was hashed"):
+        storage.copy(other, root, "x/c.jpg", digest)
+    with pytest.raises(MissingError):
+        storage.copy(f"file://{tmp_path}/gone.jpg", root, "x/d.jpg", None)
+    assert storage.list_folder(f"{root}/x").keys() >= {"a.jpg", "b.jpg"} and not storage.list_folder(f"{root}/y")
 
 
 def test_create_never_overwrites(root: str) -> None:
