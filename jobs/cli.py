@@ -4,8 +4,9 @@ import json
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -24,6 +25,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+T = TypeVar("T")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_ITEM_ERRORS, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -406,6 +409,66 @@ def enrich(
     _run(config.EnrichJob, flags, threshold, config_file, sets, as_json, debug)
 
 
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup export out --survivors clean
+
+neardup export out --survivors s3://clean/photos --as tar --delete-list drop.csv
+
+neardup export out --delete-list drop.txt"""
+)
+def export(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="An output that has groups.")],
+    survivors: Annotated[
+        str | None, typer.Option("--survivors", metavar="DEST", help="Copy what is kept there, byte for byte.")
+    ] = None,
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="folder, tar (WebDataset) or parquet.")] = "folder",
+    delete_list: Annotated[
+        str | None,
+        typer.Option("--delete-list", metavar="FILE", help="Write the uris that are not kept: .txt or .csv."),
+    ] = None,
+    without_errors: Annotated[
+        bool, typer.Option("--without-errors", help="Leave out items that could not be decoded.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Copy what is kept, list what is not. Nothing is deleted or overwritten."""
+    from jobs.export import ExportJob, run_export
+
+    job = ExportJob(output, survivors, form, delete_list, not without_errors)
+    summary = _guarded(lambda: run_export(job, style_for(as_json)), debug)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+        return
+    if done := summary.get("survivors"):
+        files = f"{done['written']:,} files written, {done['there']:,} there already, {done['missing']:,} missing"
+        print(f"survivors: {done['items']:,} items in {done['folder'].removeprefix('file://')} ({files})")
+    if delete_list:
+        print(f"delete list: {delete_list}; nothing was deleted")
+    print(f"not kept: {summary['dropped']:,} items, {summary['bytes_saved']:,} bytes saved without them")
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup explain out photos/2024/beach.jpg
+
+neardup explain out s3://bucket/beach.jpg --json"""
+)
+def explain(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="An output.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="An item: its uri, its path, or the end of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show everything the tables say of one item."""
+    from jobs.explain import run_explain
+
+    print(_guarded(lambda: run_explain(output, uri, as_json), debug))
+
+
 @app.command(name="config")
 def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match or enrich.")]) -> None:
     """Print every setting of a job as YAML, with its default and its meaning."""
@@ -423,19 +486,34 @@ def _run(
     as_json: bool,
     debug: bool,
 ) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a run as Ctrl-C does
-    try:
-        job = config.load(kind, config_file, tuple(sets or ()), flags)
-        job = _with_threshold(job, threshold)
+    def work() -> dict[str, Any]:
+        job = _with_threshold(config.load(kind, config_file, tuple(sets or ()), flags), threshold)
         from jobs.dedup import run  # what it imports takes a second, which --help need not
         from jobs.enrich import run_enrich
         from jobs.match import run_match
 
         style = style_for(as_json)
         if isinstance(job, config.EnrichJob):
-            summary = run_enrich(job, style)
-        else:
-            summary = run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
+            return run_enrich(job, style)
+        return run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
+
+    summary = _guarded(work, debug)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        _show(summary)
+    failed = sum(summary["failed"].values())
+    rate = summary["config"].get("max_error_rate")
+    if rate is not None and failed > rate * summary["listed"]:
+        print(f"{failed:,} of {summary['listed']:,} items failed: more than --max-error-rate {rate:g}", file=sys.stderr)
+        raise typer.Exit(EXIT_ITEM_ERRORS)
+
+
+def _guarded(work: Callable[[], T], debug: bool) -> T:
+    """What the work gives; its errors as one line and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a run as Ctrl-C does
+    try:
+        return work()
     except NeardupError as error:
         if debug:
             traceback.print_exc()
@@ -447,15 +525,6 @@ def _run(
         if debug:
             raise
         _fail(RunError(f"bug: {type(error).__name__}: {error}; please report it with what --debug shows"), EXIT_FAILED)
-    if as_json:
-        print(json.dumps(summary, indent=1))
-    else:
-        _show(summary)
-    failed = sum(summary["failed"].values())
-    rate = getattr(job, "max_error_rate", None)
-    if rate is not None and failed > rate * summary["listed"]:
-        print(f"{failed:,} of {summary['listed']:,} items failed: more than --max-error-rate {rate:g}", file=sys.stderr)
-        raise typer.Exit(EXIT_ITEM_ERRORS)
 
 
 def _with_threshold(job: config.J, threshold: float | None) -> config.J:
