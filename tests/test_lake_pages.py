@@ -55,9 +55,13 @@ def test_the_page_on_the_data_lake(here: Path) -> None:
         else:
             found["python"].append(python(code))
     dropped, errors, hashes, copies, _, enriched, unique = found["sql"]
-    assert len(dropped) == 21 and len(hashes) == 52 and {row[0] for row in errors} == {"permanent", "policy"}
+    assert (
+        len(dropped) == 23
+        and len({row[0] for row in hashes}) == 55
+        and {row[0] for row in errors} == {"permanent", "policy"}
+    )
     assert len(copies) == 1 and copies[0][1] == 2
-    assert len(enriched) > 56 and sum(row[4] is True for row in enriched) == len(unique) == 52 - len(dropped)
+    assert len(enriched) == 60 and sum(row[4] is True for row in enriched) == len(unique) == 56 - len(dropped)
     assert "jpeg" in found["python"][0].lower() and "uri_a" in found["python"][1]
     assert "group" in found["sh"][-1] and len(found["python"]) == 2
     assert {path.name for path in here.iterdir()} > {"clean", "clean-tars", "clean-parquet", "drop.csv"}
@@ -71,7 +75,7 @@ def test_the_page_on_scheduled_runs(here: Path) -> None:
     Path("configs").unlink()
     Path("configs").mkdir()
     Path("configs/dedup-nightly.yaml").write_text(settings.replace("cluster: local", "cluster: none"))
-    assert '"listed": 56' in neardup(commands[0])
+    assert '"listed": 60' in neardup(commands[0])
     (facts,) = (code for language, code in pages if language == "python" and "run.json" in code)
     assert "bytes could be saved" in python(facts)
     (here / "demo-nightly" / "run.json").write_text(neardup(commands[0]).replace('"removed": 0', '"removed": 40'))

@@ -196,8 +196,9 @@ def new_columns(root: str, uris: Sequence[str], wanted: Wanted) -> pa.Table:
     errors = [pc.binary_join_element_wise(media["error_class"], media["error"], ": ")]
     for maker in wanted.makers:
         rows = _hashes(root, manifest, maker)
-        first = _placed(keys, rows)
-        columns += [_lists(keys, rows) if maker.hasher.returns_multiple else first["hash"], first["quality"]]
+        several = maker.hasher.returns_multiple
+        first = _placed(keys, rows if several else _alone(keys, rows))
+        columns += [_lists(keys, rows) if several else first["hash"], first["quality"]]
         errors.append(pc.binary_join_element_wise(maker.spec, first["error"], ": "))
     kept = pc.coalesce(group["keep"], pc.if_else(decoded, True, pa.scalar(None, pa.bool_())))
     columns += [media["width"], media["height"], group["group"], kept, group["kept_uri"]]
@@ -228,6 +229,12 @@ def _placed(keys: pa.Array, rows: pa.Table) -> dict[str, pa.Array]:
     """The columns of the first row of each uri, in the order of the uris; nulls where there is none."""
     found = rows.take(pc.index_in(keys, rows["uri"].cast(keys.type).combine_chunks()))
     return {name: found[name].combine_chunks() for name in found.column_names}
+
+
+def _alone(keys: pa.Array, rows: pa.Table) -> pa.Table:
+    """The rows of uris that have one only: no frame of a video stands for all of it."""
+    place = pc.index_in(rows["uri"].cast(keys.type), keys).to_numpy()
+    return rows.filter(pa.array(np.bincount(place, minlength=1)[place] == 1))
 
 
 def _lists(keys: pa.Array, rows: pa.Table) -> pa.Array:

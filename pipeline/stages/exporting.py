@@ -177,7 +177,8 @@ def _is_input(folder: str, given: str) -> bool:
     """May this folder be the input that was given, perhaps relative to another working folder?"""
     if folder == storage.absolute(given):
         return True
-    return "://" not in given and folder.endswith("/" + os.path.normpath(given).lstrip("./"))
+    tail = re.sub(r"^(\.\./)+", "", os.path.normpath(given))
+    return "://" not in given and folder.endswith(f"/{tail}")
 
 
 # --- forms ------------------------------------------------------------------------------------------------------------

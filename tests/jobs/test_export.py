@@ -237,8 +237,8 @@ def test_bad_usage_is_one_line_and_exit_2(
     monkeypatch.chdir(tmp_path)
     hashing = {"inputs": ["photos"], "output": "hashed", **NOT_IN_CHILD, "hashers": ["pdq"]}
     run_hash(HashJob.model_validate(hashing), "none")
-    for photo in corpus.glob("image*.jpg"):
-        photo.unlink()
+    for photo in corpus.glob("*.jpg"):
+        photo.unlink()  # what is left lies in photos/sub
     dedup(Path("photos/sub/../../photos"), tmp_path / "deep")
     (tmp_path / "link").symlink_to(tmp_path)
     before = sorted(tmp_path.rglob("*"))
@@ -247,6 +247,13 @@ def test_bad_usage_is_one_line_and_exit_2(
     assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr and done.stderr.startswith("neardup: ") and done.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_input_given_from_another_folder_is_one_too() -> None:
+    for given in ("photos", "../photos", "./x/../photos", "file:///elsewhere/photos", "/elsewhere/photos/"):
+        assert exporting._is_input("file:///elsewhere/photos", given)
+        assert not exporting._is_input("file:///elsewhere/myphotos", given)
+    assert not exporting._is_input("file:///elsewhere/hidden", ".hidden")
 
 
 def test_an_output_without_duplicates_can_be_exported(photos: Path, tmp_path: Path) -> None:
