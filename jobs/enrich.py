@@ -59,7 +59,7 @@ def _enrich_stage(
     done: Counter[str] = Counter()
     with stage(style, "enrich", len(tasks), "files") as advance:
         for receipt in pool.mapper(enriching.enrich_file, tasks):
-            done.update(rows=receipt.rows, files_written=receipt.written)
+            done.update(rows=receipt.rows, files_written=int(receipt.written))
             advance(1, 0, 0)
     removed = enriching.remove_stale(root, source)
     live.commit(root, storage.read_manifest(root), "enrich-")
