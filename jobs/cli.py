@@ -1,11 +1,12 @@
-"""The command line: `neardup dedup | hash | join | match | config`."""
+"""The command line: `neardup dedup | hash | join | match | enrich | export | explain | config`."""
 
 import json
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -24,6 +25,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+T = TypeVar("T")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_ITEM_ERRORS, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -63,6 +66,18 @@ Keep = Annotated[
 Protect = Annotated[
     list[str] | None,
     typer.Option("--protect", metavar="PREFIX", help="Never drop items whose uri begins so; repeat for several."),
+]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--known", metavar="LIST", help="Known hashes: .csv, .jsonl, .parquet, .txt, or an output; repeatable."
+    ),
+]
+HashColumn = Annotated[
+    str | None, typer.Option("--hash-column", metavar="NAME", help="The lists' column of hashes.  [default: hash]")
+]
+SkipBadLines = Annotated[
+    bool, typer.Option("--skip-bad-lines", help="Count a list's lines without a valid hash, and go on.")
 ]
 Cluster = Annotated[
     str | None,
@@ -295,24 +310,13 @@ def match(
         list[str] | None,
         typer.Argument(metavar="OUT|INPUT…", help="An output with hashes, or media to hash first."),
     ] = None,
-    known: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--known",
-            metavar="LIST",
-            help="Known hashes: .csv, .jsonl, .parquet, .txt, or an output; repeatable.",
-        ),
-    ] = None,
+    known: Known = None,
     output: Output = None,
     hasher: Hashers = None,
     threshold: Threshold = None,
     radius_bits: RadiusBits = None,
-    hash_column: Annotated[
-        str | None, typer.Option("--hash-column", metavar="NAME", help="The lists' column of hashes.  [default: hash]")
-    ] = None,
-    skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Count a list's lines without a valid hash, and go on.")
-    ] = False,
+    hash_column: HashColumn = None,
+    skip_bad_lines: SkipBadLines = False,
     min_quality: MinQuality = None,
     isometric: Isometric = False,
     cluster: Cluster = None,
@@ -339,8 +343,134 @@ def match(
     _run(config.MatchJob, flags, threshold, config_file, sets, as_json, debug)
 
 
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup enrich photos.parquet --uri-column url -o out
+
+neardup enrich s3://lake/images/ --uri-column path --base s3://media -o s3://lake/neardup --prefix neardup_
+
+neardup enrich photos.parquet --uri-column url -o out --hasher pdq --known blocked.csv"""
+)
+def enrich(
+    table: Annotated[
+        list[str] | None, typer.Argument(metavar="TABLE", help="A Parquet file, or a folder of them; never changed.")
+    ] = None,
+    uri_column: Annotated[
+        str | None, typer.Option("--uri-column", metavar="C", help="The column that names the media.")
+    ] = None,
+    output: Output = None,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="DIR", help="Folder of relative paths.  [default: that of TABLE]")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="TEXT", help="Put before the names of the new columns.")
+    ] = None,
+    known: Known = None,
+    hash_column: HashColumn = None,
+    skip_bad_lines: SkipBadLines = False,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    min_quality: MinQuality = None,
+    block_by: BlockBy = None,
+    groups: Groups = None,
+    keep: Keep = None,
+    protect: Protect = None,
+    isometric: Isometric = False,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    max_error_rate: MaxErrorRate = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write a Parquet table again with columns of hashes, groups and what to keep, row for row."""
+    flags = {
+        "inputs": table,
+        "uri_column": uri_column,
+        "output": output,
+        "base": base,
+        "prefix": prefix,
+        "known": known,
+        "hash_column": hash_column,
+        "skip_bad_lines": skip_bad_lines or None,
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "min_quality": min_quality,
+        "block_by": block_by,
+        "groups": groups,
+        "keep": keep,
+        "protect": protect,
+        "isometric": isometric or None,
+        "cluster": cluster,
+        "max_error_rate": max_error_rate,
+    }
+    _run(config.EnrichJob, flags, threshold, config_file, sets, as_json, debug)
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup export out --survivors clean
+
+neardup export out --survivors s3://clean/photos --as tar --delete-list drop.csv
+
+neardup export out --delete-list drop.txt"""
+)
+def export(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="An output that has groups.")],
+    survivors: Annotated[
+        str | None, typer.Option("--survivors", metavar="DEST", help="Copy what is kept there, byte for byte.")
+    ] = None,
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="folder, tar (WebDataset) or parquet.")] = "folder",
+    delete_list: Annotated[
+        str | None,
+        typer.Option("--delete-list", metavar="FILE", help="Write the uris that are not kept: .txt or .csv."),
+    ] = None,
+    without_errors: Annotated[
+        bool, typer.Option("--without-errors", help="Leave out items that could not be decoded.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Copy what is kept, list what is not. Nothing is deleted or overwritten."""
+    from jobs.export import ExportJob, run_export
+
+    job = ExportJob(output, survivors, form, delete_list, not without_errors)
+    summary = _guarded(lambda: run_export(job, style_for(as_json)), debug)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+        return
+    if done := summary.get("survivors"):
+        files = f"{done['written']:,} files written, {done['there']:,} there already, {done['missing']:,} missing"
+        print(f"survivors: {done['items']:,} items in {done['folder'].removeprefix('file://')} ({files})")
+    if delete_list:
+        print(f"delete list: {delete_list}; nothing was deleted")
+    print(f"not kept: {summary['dropped']:,} items, {summary['bytes_saved']:,} bytes saved without them")
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup explain out photos/2024/beach.jpg
+
+neardup explain out s3://bucket/beach.jpg --json"""
+)
+def explain(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="An output.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="An item: its uri, its path, or the end of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show everything the tables say of one item."""
+    from jobs.explain import run_explain
+
+    print(_guarded(lambda: run_explain(output, uri, as_json), debug))
+
+
 @app.command(name="config")
-def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join or match.")]) -> None:
+def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match or enrich.")]) -> None:
     """Print every setting of a job as YAML, with its default and its meaning."""
     if job not in config.JOBS:
         _fail(UsageError(f"unknown job {job!r}; known are {', '.join(config.JOBS)}"), EXIT_USAGE)
@@ -356,15 +486,34 @@ def _run(
     as_json: bool,
     debug: bool,
 ) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a run as Ctrl-C does
-    try:
-        job = config.load(kind, config_file, tuple(sets or ()), flags)
-        job = _with_threshold(job, threshold)
+    def work() -> dict[str, Any]:
+        job = _with_threshold(config.load(kind, config_file, tuple(sets or ()), flags), threshold)
         from jobs.dedup import run  # what it imports takes a second, which --help need not
+        from jobs.enrich import run_enrich
         from jobs.match import run_match
 
         style = style_for(as_json)
-        summary = run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
+        if isinstance(job, config.EnrichJob):
+            return run_enrich(job, style)
+        return run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
+
+    summary = _guarded(work, debug)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        _show(summary)
+    failed = sum(summary["failed"].values())
+    rate = summary["config"].get("max_error_rate")
+    if rate is not None and failed > rate * summary["listed"]:
+        print(f"{failed:,} of {summary['listed']:,} items failed: more than --max-error-rate {rate:g}", file=sys.stderr)
+        raise typer.Exit(EXIT_ITEM_ERRORS)
+
+
+def _guarded(work: Callable[[], T], debug: bool) -> T:
+    """What the work gives; its errors as one line and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a run as Ctrl-C does
+    try:
+        return work()
     except NeardupError as error:
         if debug:
             traceback.print_exc()
@@ -376,15 +525,6 @@ def _run(
         if debug:
             raise
         _fail(RunError(f"bug: {type(error).__name__}: {error}; please report it with what --debug shows"), EXIT_FAILED)
-    if as_json:
-        print(json.dumps(summary, indent=1))
-    else:
-        _show(summary)
-    failed = sum(summary["failed"].values())
-    rate = getattr(job, "max_error_rate", None)
-    if rate is not None and failed > rate * summary["listed"]:
-        print(f"{failed:,} of {summary['listed']:,} items failed: more than --max-error-rate {rate:g}", file=sys.stderr)
-        raise typer.Exit(EXIT_ITEM_ERRORS)
 
 
 def _with_threshold(job: config.J, threshold: float | None) -> config.J:
@@ -418,6 +558,8 @@ def _show(summary: dict[str, Any]) -> None:
         bad = f", {found['bad_lines']:,} bad lines left out" if found["bad_lines"] else ""
         said = f"{found['items']:,} items of {found['list']} by {found['hasher']}{bad}"
         table.add_row("matches", escape(said))
+    if "enriched" in summary:
+        table.add_row("enriched", f"{summary['enriched']['rows']:,} rows in {summary['enriched']['files']:,} files")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     console.print(table)
     if not summary["written"]:
@@ -425,7 +567,9 @@ def _show(summary: dict[str, Any]) -> None:
         return
     where = summary["output"].removeprefix("file://")
     console.print(f"tables in {where}", soft_wrap=True, highlight=False)
-    if summary.get("groups"):
+    if "enriched" in summary:
+        print(f"the table with its new columns in {summary['enriched']['folder'].removeprefix('file://')}")
+    elif summary.get("groups"):
         for line in _how_to_look(str(where)):
             console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
 

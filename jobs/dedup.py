@@ -15,7 +15,7 @@ import pyarrow as pa
 from jobs.progress import Style, stage
 from pipeline import storage
 from pipeline.child import Limits
-from pipeline.config import DedupJob, HashJob, Job, JoinJob
+from pipeline.config import DedupJob, EnrichJob, HashJob, Job, JoinJob
 from pipeline.errors import RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
@@ -60,7 +60,7 @@ def run_dedup(job: DedupJob, style: Style) -> Summary:
     wanted = wanted_to_join(job, job.isometric)
 
     def join(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
-        _join_stages(root, wanted, job, pool, summary, style, check)
+        join_stages(root, wanted, job, pool, summary, style, check)
 
     return run_over_inputs(job, [one.maker for one in wanted], style, join)
 
@@ -78,7 +78,7 @@ def run_join(job: JoinJob, style: Style) -> Summary:
                 f"{job.output!r} has no hashes of {maker.spec}; add them: neardup hash … --hasher {maker.spec}"
             )
     with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
-        _join_stages(root, wanted, job, pool, summary, style, check)
+        join_stages(root, wanted, job, pool, summary, style, check)
     return summary
 
 
@@ -122,13 +122,20 @@ Then = Callable[[str, Workers, Summary, Callable[[], None]], None]  # root, work
 
 def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
     """List and hash the inputs of a job, then do what comes after, under one claim and on the same workers."""
+    return run_over(job, makers, style, lambda: list_inputs(job.inputs), then)
+
+
+def run_over(
+    job: HashJob, makers: Sequence[live.Maker], style: Style, list_items: Callable[[], pa.Table], then: Then | None
+) -> Summary:
+    """The same for any LISTING."""
     if len({maker.folder for maker in makers}) < len(makers):
         raise UsageError("a hasher is given twice; give each once")
     root = _checked_output(job)
     manifest = storage.read_manifest(root)
     begun = time.perf_counter()
-    listing = list_inputs(job.inputs)
-    with _summary(job, root, write=bool(len(listing) or manifest)) as summary:
+    listing = list_items()
+    with _summary(job, root, write=bool(len(listing) or manifest or isinstance(job, EnrichJob))) as summary:
         summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
         summary["listed"] = len(listing)
         if not summary["written"]:
@@ -237,7 +244,7 @@ def _nothing_vanished(listed: int, counts: live.Counts) -> None:
             raise RunError(f"bug: {counts.decoded} items decoded, but {spec} has {one}")
 
 
-def _join_stages(
+def join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jobs.dedup import Summary, _options, _since, _summary, run_over_inputs
 from jobs.progress import Style, stage
 from pipeline import storage
-from pipeline.config import MatchJob
+from pipeline.config import EnrichJob, MatchJob
 from pipeline.errors import UsageError
 from pipeline.run import Workers, claimed, cluster_from_file, workers
 from pipeline.stages import joining, live, matching
@@ -33,9 +33,9 @@ def run_match(job: MatchJob, style: Style) -> Summary:
 def _match_output(job: MatchJob, source: str, style: Style) -> Summary:
     """MATCHES of the hashes that an output has, written there or to another output."""
     root = storage.absolute(job.output) if job.output != job.inputs[0] else source
-    wanted = _wanted(job, source)
+    wanted = wanted_to_match(job, source)
     with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
-        _match_stages(source, root, wanted, job, pool, summary, style, check)
+        match_stages(source, root, wanted, job, pool, summary, style, check)
     return summary
 
 
@@ -43,16 +43,16 @@ def _match_inputs(job: MatchJob, style: Style) -> Summary:
     """MEDIA, HASHES and MATCHES of inputs."""
     if job.output == job.inputs[0]:
         raise UsageError(f"{job.output!r} is not an output of neardup; to hash it first, say where to: --output OUT")
-    wanted = _wanted(job, None)
+    wanted = wanted_to_match(job, None)
 
     def match(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
-        _match_stages(root, root, wanted, job, pool, summary, style, check)
+        match_stages(root, root, wanted, job, pool, summary, style, check)
 
     makers = [one.how.maker._replace(isometric=job.isometric) for one in wanted]
     return run_over_inputs(job, makers, style, match)
 
 
-def _wanted(job: MatchJob, source: str | None) -> list[Wanted]:
+def wanted_to_match(job: MatchJob | EnrichJob, source: str | None) -> list[Wanted]:
     """The hashers of a job with their lists, read before any work. Raises UsageError for what cannot be matched."""
     if job.radius_bits is not None and len(job.hashers) > 1:
         raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
@@ -68,11 +68,11 @@ def _wanted(job: MatchJob, source: str | None) -> list[Wanted]:
     return found
 
 
-def _match_stages(
+def match_stages(
     source: str,
     root: str,
     wanted: Sequence[Wanted],
-    job: MatchJob,
+    job: MatchJob | EnrichJob,
     pool: Workers,
     summary: Summary,
     style: Style,

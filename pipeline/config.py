@@ -126,7 +126,25 @@ class MatchJob(HashJob):
         return values
 
 
-JOBS: dict[str, type[Job]] = {"dedup": DedupJob, "hash": HashJob, "join": JoinJob, "match": MatchJob}
+class EnrichJob(DedupJob):
+    """The media that a table names: hash, join and group them, and write the table with what was found."""
+
+    inputs: tuple[str, ...] = Field(min_length=1, max_length=1, description="the table: a Parquet file or a folder")
+    uri_column: str = Field(description="column of the table that names the media, by uri or path")
+    base: str | None = Field(None, description="folder of relative paths in the column; default: that of the table")
+    prefix: str = Field("", description="of the names of the new columns")
+    known: tuple[str, ...] = Field((), description="lists of known hashes: files, or other outputs")
+    hash_column: str | None = Field(None, description="column of the lists' hashes, where it is not called hash")
+    skip_bad_lines: bool = Field(False, description="count a list's lines without a valid hash, and go on")
+
+
+JOBS: dict[str, type[Job]] = {
+    "dedup": DedupJob,
+    "hash": HashJob,
+    "join": JoinJob,
+    "match": MatchJob,
+    "enrich": EnrichJob,
+}
 
 J = TypeVar("J", bound=Job)
 
@@ -221,4 +239,4 @@ def _dump(model: type[BaseModel], indent: str, lines: list[str]) -> None:
         lines.append(f"{indent}{name}: {text}  # {field.description}")
 
 
-_EXAMPLES: dict[str, Any] = {"inputs": ("photos",), "output": "out", "known": ("known.csv",)}
+_EXAMPLES: dict[str, Any] = {"inputs": ("photos",), "output": "out", "known": ("known.csv",), "uri_column": "url"}

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import MissingError, PolicyError, RunError, TransientError, UsageError
+from pipeline.errors import MissingError, NeardupError, PolicyError, RunError, TransientError, UsageError
 
 # what media.decode_image reads
 _IMAGES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx"
@@ -37,6 +38,7 @@ T = TypeVar("T")
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
 _READ_ATTEMPTS = 4
+_COPY_BYTES = 8 << 20  # held while a file is copied
 _RANGE_BYTES = 1 << 20  # fetched at a time where an object is read by ranges
 _FOREIGN_IO_ERRORS = ("aiohttp", "aiobotocore", "botocore")  # libraries whose network errors are no OSError
 
@@ -72,6 +74,19 @@ def absolute(path: str) -> str:
             raise UsageError(f"unknown protocol {protocol!r} in {path!r}; known are file, s3, memory, http, …")
         return path.rstrip("/")
     return "file://" + os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+
+
+def resolved(text: str, base: str) -> str:
+    """The uri that a line or cell of a list means: itself, or relative to `base`, the uri of the list's folder.
+
+    Nothing is refused here: what cannot be opened becomes an error row when it is read.
+    """
+    if "://" in text and not text.startswith("file://"):
+        return text
+    if text.startswith(("/", "file://")) or base.startswith("file://"):
+        path = os.path.join(base.removeprefix("file://"), text.removeprefix("file://"))  # noqa: PTH118 - keeps the text
+        return "file://" + os.path.abspath(path)  # noqa: PTH100
+    return f"{base}/{text.removeprefix('./')}"
 
 
 def local_path(uri: str) -> Path | None:
@@ -136,6 +151,24 @@ def _list_input(given: str) -> Iterator[Listed]:
                     yield _listed(info, _uri(filesystem, name))
     except PermissionError as error:
         raise UsageError(f"cannot read {given!r}: permission denied") from error
+
+
+def list_objects(uris: Sequence[str], threads: int = 32) -> Iterator[Listed]:
+    """One row per uri, in order, looked up concurrently. What cannot be found has a row too: reading it says why."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="list") as pool:
+        for start in range(0, len(uris), 64 * threads):
+            yield from pool.map(_looked_up, uris[start : start + 64 * threads])
+
+
+def _looked_up(uri: str) -> Listed:
+    def info() -> dict[str, Any]:
+        filesystem, path = _open_filesystem(uri)
+        return dict(filesystem.info(path))
+
+    try:
+        return _listed(_patiently(info), uri)
+    except (MissingError, TransientError):
+        return _listed({}, uri)
 
 
 def _glob(filesystem: Any, path: str) -> dict[str, Any]:
@@ -250,7 +283,7 @@ def open_object(uri: str) -> BinaryIO:
 
     Opening and reading raise MissingError, or TransientError after the last attempt.
     """
-    filesystem, path = _open_filesystem(uri)
+    filesystem, path = _patiently(lambda: _open_filesystem(uri))
     options = {} if filesystem is _local() else {"block_size": _RANGE_BYTES}
     return cast("BinaryIO", _PatientFile(_patiently(lambda: filesystem.open(path, "rb", **options))))
 
@@ -304,6 +337,9 @@ def _translated(error: Exception) -> MissingError | TransientError:
         return MissingError("permission denied")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return MissingError("it is not a file")
+    if isinstance(error, ValueError | TypeError | ImportError | NotImplementedError):
+        # an unknown protocol, one that is not installed or wants arguments, a null character in a path
+        return MissingError(f"it cannot be opened: {_first_line(error)}")
     if isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _FOREIGN_IO_ERRORS:
         return TransientError(f"reading failed: {type(error).__name__}: {_first_line(error)}")
     raise error
@@ -323,16 +359,81 @@ def write(root: str, name: str, data: bytes) -> None:
         if filesystem is not _local():
             filesystem.pipe_file(path, data)
             return
-        final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
-        with open(unfinished, "wb") as file:
+        with _unfinished_file(filesystem, path) as file:
             file.write(data)
+    except OSError as error:
+        raise RunError(f"cannot write {root}/{name}: {error.strerror or _first_line(error)}") from error
+
+
+@contextmanager
+def writing(root: str, name: str) -> Iterator[BinaryIO]:
+    """A file to write from front to back: `name` exists when the block has ended well, and is as it was otherwise."""
+    filesystem, path = _open_filesystem(f"{root}/{name}")
+    try:
+        with _unfinished_file(filesystem, path) as file:
+            yield file
+    except OSError as error:
+        if isinstance(error, NeardupError):  # what the block has read, not what it wrote
+            raise
+        raise RunError(f"cannot write {root}/{name}: {error.strerror or _first_line(error)}") from error
+
+
+@contextmanager
+def _unfinished_file(filesystem: Any, path: str) -> Iterator[Any]:
+    if filesystem is not _local():
+        file = filesystem.open(path, "wb", autocommit=False)
+        try:
+            yield file
+            file.close()
+            file.commit()
+        except BaseException:
+            file.discard()
+            raise
+        return
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(final)
-    except OSError as error:
-        raise RunError(f"cannot write {root}/{name}: {error.strerror or _first_line(error)}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def copy(uri: str, root: str, name: str, sha256: str | None) -> bool:
+    """Copy one object byte for byte to `name`, whole or not at all; False when it is there already.
+
+    Raises MissingError or TransientError for what cannot be read; UsageError where another file has that name, and
+    where the object's content is not that of `sha256`.
+    """
+    there = _digest(f"{root}/{name}")
+    if there is not None:
+        if there != (sha256 or _digest(uri)):
+            raise UsageError(f"{root}/{name} exists and is another file; nothing is overwritten: give another folder")
+        return False
+    digest = hashlib.sha256()
+    with open_object(uri) as source, writing(root, name) as target:
+        while chunk := source.read(_COPY_BYTES):
+            digest.update(chunk)
+            target.write(chunk)
+        if sha256 not in (None, digest.hexdigest()):
+            raise UsageError(f"{uri} has changed since it was hashed; run the job that hashed it again")
+    return True
+
+
+def _digest(uri: str) -> str | None:
+    """The SHA-256 of an object, None when there is none."""
+    digest = hashlib.sha256()
+    try:
+        with open_object(uri) as source:
+            while chunk := source.read(_COPY_BYTES):
+                digest.update(chunk)
+    except MissingError:
+        return None
+    return digest.hexdigest()
 
 
 def create(root: str, name: str, data: bytes) -> bool:
@@ -368,6 +469,18 @@ def open_part(root: str, name: str) -> BinaryIO:
     except OSError as error:
         raise RunError(f"cannot read {root}/{name}: {error.strerror or _first_line(error)}") from error
     return file
+
+
+def list_folder(folder: str) -> dict[str, int]:
+    """The files directly in a folder, by name, with their sizes; none when it does not exist."""
+    filesystem, path = _open_filesystem(folder)
+    try:
+        found = filesystem.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise RunError(f"cannot list {folder}: {error.strerror or _first_line(error)}") from error
+    return {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
 
 
 def list_names(root: str) -> list[str]:

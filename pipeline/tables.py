@@ -142,12 +142,16 @@ _MADE_BY = b"neardup"
 _ROWS_PER_PART = 1_000_000
 
 
+def stamped(made_by: dict[str, Any]) -> dict[bytes, bytes]:
+    """The metadata of a file that says what made it."""
+    return {_MADE_BY: json.dumps(made_by, sort_keys=True).encode()}
+
+
 def write_part(root: str, name: str, rows: pa.Table, made_by: dict[str, Any]) -> int:
     """Write one part whole; returns its bytes. Columns whose values repeat are dictionary-encoded."""
-    metadata = {_MADE_BY: json.dumps(made_by, sort_keys=True).encode()}
     sink = pa.BufferOutputStream()
     pq.write_table(
-        rows.replace_schema_metadata(metadata),
+        rows.replace_schema_metadata(stamped(made_by)),
         sink,
         compression="zstd",
         use_dictionary=[column for column in rows.column_names if column in _REPETITIVE],

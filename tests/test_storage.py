@@ -1,5 +1,6 @@
 """Listing, reading, whole parts, the manifest: on a real disk and on fsspec's memory store."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,31 @@ def test_absolute_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.absolute("s3://bucket/prefix/") == "s3://bucket/prefix"
     with pytest.raises(UsageError, match="unknown protocol 's4'"):
         storage.absolute("s4://bucket")
+
+
+def test_what_a_cell_of_a_list_means() -> None:
+    base = "file:///lake/table"
+    assert storage.resolved("a b%20.jpg", base) == "file:///lake/table/a b%20.jpg"
+    assert storage.resolved("./x/../~a.jpg", base) == "file:///lake/table/~a.jpg"
+    assert storage.resolved("/x/a.jpg", base) == storage.resolved("file:///x/./a.jpg", base) == "file:///x/a.jpg"
+    assert storage.resolved("s3://b/../a.jpg", base) == "s3://b/../a.jpg"
+    assert storage.resolved("./a.jpg", "s3://lake") == storage.resolved("a.jpg", "s3://lake") == "s3://lake/a.jpg"
+    assert storage.resolved("nothing://a", base) == "nothing://a"
+
+
+def test_a_list_of_uris_has_a_row_for_each_also_for_those_that_are_not_there(tmp_path: Path) -> None:
+    from pipeline.stages.listing import list_inputs, list_uris
+
+    here = [storage.absolute(str(photo)) for photo in PHOTOS[:3]]
+    gone = [f"file://{tmp_path}/gone.jpg", "memory://gone.jpg", "nothing://x", "github://x", "file:///a\0b"]
+    listed = list_uris([*here, *gone, *here])
+    assert listed["uri"].to_pylist() == sorted([*here, *gone])
+    expected = list_inputs([str(photo) for photo in PHOTOS[:3]]).to_pylist()
+    assert [row for row in listed.to_pylist() if row["uri"] in here] == expected
+    assert {(row["size"], row["mtime"], row["version"]) for row in listed.to_pylist() if row["uri"] in gone} == {
+        (0, None, "0-0")
+    }
+    assert all(isinstance(one, MissingError) for one in storage.read_ahead(((uri, 0) for uri in gone), max_bytes=9))
 
 
 def test_awkward_names_are_distinct_items(tmp_path: Path) -> None:
@@ -122,6 +148,7 @@ def test_a_file_is_written_whole_or_not_at_all(root: str, monkeypatch: pytest.Mo
     if root.startswith("file://"):
         folder = Path(root.removeprefix("file://")) / "media"
         monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # killed: nobody clears up
         with pytest.raises(KeyboardInterrupt):
             storage.write(root, "media/part-3.parquet", b"half")
         monkeypatch.undo()
@@ -129,6 +156,35 @@ def test_a_file_is_written_whole_or_not_at_all(root: str, monkeypatch: pytest.Mo
         assert len(list(folder.iterdir())) == 2 and not list(folder.glob("*part-3*.parquet"))
         storage.delete_unfinished(root)
         assert len(list(folder.iterdir())) == 1
+
+
+def test_a_file_written_bit_by_bit_is_there_when_the_block_ends_well(root: str) -> None:
+    storage.write(root, "a.txt", b"old")
+    with pytest.raises(KeyError), storage.writing(root, "b.txt") as file:
+        file.write(b"half")
+        raise KeyError
+    if root.startswith("file://"):  # the memory store shows what is being written
+        assert [path.name for path in Path(root.removeprefix("file://")).iterdir()] == ["a.txt"]
+    with storage.writing(root, "a.txt") as file:
+        file.write(b"new")
+        file.write(b"er")
+    assert storage.read(root, "a.txt") == b"newer"
+
+
+def test_a_copy_is_whole_checked_and_overwrites_nothing(root: str, tmp_path: Path) -> None:
+    uri, digest = storage.absolute(str(PHOTOS[0])), hashlib.sha256(PHOTOS[0].read_bytes()).hexdigest()
+    assert storage.copy(uri, root, "x/a.jpg", digest) and storage.copy(uri, root, "x/b.jpg", None)
+    assert storage.read(root, "x/a.jpg") == storage.read(root, "x/b.jpg") == PHOTOS[0].read_bytes()
+    assert not storage.copy(uri, root, "x/a.jpg", digest) and not storage.copy(uri, root, "x/a.jpg", None)
+    other = storage.absolute(str(PHOTOS[1]))
+    with pytest.raises(UsageError, match="exists and is another file"):
+        storage.copy(other, root, "x/a.jpg", None)
+    assert storage.read(root, "x/a.jpg") == PHOTOS[0].read_bytes()
+    with pytest.raises(UsageError, match="has changed since it was hashed"):
+        storage.copy(other, root, "x/c.jpg", digest)
+    with pytest.raises(MissingError):
+        storage.copy(f"file://{tmp_path}/gone.jpg", root, "x/d.jpg", None)
+    assert storage.list_folder(f"{root}/x").keys() >= {"a.jpg", "b.jpg"} and not storage.list_folder(f"{root}/y")
 
 
 def test_create_never_overwrites(root: str) -> None:

@@ -1,6 +1,6 @@
 """LISTING: what there is to do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,9 +12,18 @@ _ROWS_PER_BATCH = 65_536
 
 def list_inputs(inputs: Sequence[str]) -> pa.Table:
     """The LISTING rows of the inputs, sorted by uri, each uri once."""
+    return _table(storage.list_media(inputs))
+
+
+def list_uris(uris: Iterable[str]) -> pa.Table:
+    """The LISTING rows of these uris (see storage.resolved), sorted, each once; also of those that cannot be found."""
+    return _table(storage.list_objects(sorted(set(uris))))
+
+
+def _table(found: Iterable[storage.Listed]) -> pa.Table:
     batches: list[pa.RecordBatch] = []
     rows: list[storage.Listed] = []
-    for listed in storage.list_media(inputs):
+    for listed in found:
         rows.append(listed)
         if len(rows) == _ROWS_PER_BATCH:
             batches.append(_batch(rows))

@@ -1,0 +1,68 @@
+"""The job `enrich`: hash, join, group and match the media of a table, then write the table with what was found."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.dedup import Summary, _since, join_stages, run_over, wanted_to_join
+from jobs.match import match_stages, wanted_to_match
+from jobs.progress import Style, stage
+from pipeline import storage
+from pipeline.config import EnrichJob
+from pipeline.run import Workers, cluster_from_file
+from pipeline.stages import enriching, live
+from pipeline.stages.enriching import Addressed, Source
+from pipeline.stages.listing import list_uris
+
+
+def run_enrich(job: EnrichJob, style: Style) -> Summary:
+    """All tables of the media that a table names, and ENRICHED; gives the summary that is also written as run.json."""
+    if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
+        job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
+    to_join = wanted_to_join(job, job.isometric)
+    makers = [one.maker for one in to_join]
+    to_match = wanted_to_match(job, None) if job.known else []
+    source = enriching.find_table(job.inputs[0], job.uri_column, job.base)
+    lists = sorted({listed.name for one in to_match for listed in one.lists}) if job.known else None
+    wanted = enriching.Wanted(makers, lists, job.prefix)
+    enriching.check_columns(source, wanted)
+    addressed = enriching.read_uris(source)
+
+    def list_items() -> pa.Table:
+        return list_uris(addressed.uris)
+
+    def finish(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+        join_stages(root, to_join, job, pool, summary, style, check)
+        match_stages(root, root, to_match, job, pool, summary, style, check)
+        _enrich_stage(root, source, addressed, wanted, pool, summary, style, check)
+
+    return run_over(job, makers, style, list_items, finish)
+
+
+def _enrich_stage(
+    root: str,
+    source: Source,
+    addressed: Addressed,
+    wanted: enriching.Wanted,
+    pool: Workers,
+    summary: Summary,
+    style: Style,
+    check: Any,
+) -> None:
+    begun = time.perf_counter()
+    new = enriching.new_columns(root, addressed.uris, wanted)
+    tasks = enriching.prepare(root, source, addressed, new, {"hashers": [maker.stamp for maker in wanted.makers]})
+    check()
+    done: Counter[str] = Counter()
+    with stage(style, "enrich", len(tasks), "files") as advance:
+        for receipt in pool.mapper(enriching.enrich_file, tasks):
+            done.update(rows=receipt.rows, files_written=int(receipt.written))
+            advance(1, 0, 0)
+    removed = enriching.remove_stale(root, source)
+    live.commit(root, storage.read_manifest(root), "enrich-")
+    summary["enriched"] = {"rows": done["rows"], "files": len(tasks), "folder": f"{root}/{enriching.FOLDER}"}
+    facts = {"uris": len(addressed.uris), "files_written": done["files_written"], "files_removed": removed}
+    summary["stages"]["enrich"] = {"seconds": _since(begun), **summary["enriched"], **facts}

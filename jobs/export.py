@@ -1,0 +1,58 @@
+"""The job `export`: copy what is kept, list what is not. Nothing is deleted."""
+
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+from jobs.dedup import _since
+from jobs.progress import Style, stage
+from pipeline import storage
+from pipeline.errors import RunError, UsageError
+from pipeline.stages import exporting
+
+
+class ExportJob(NamedTuple):
+    """What is to be exported, and where to."""
+
+    output: str  # that of an earlier job
+    survivors: str | None
+    form: str  # a key of exporting.FORMS
+    delete_list: str | None
+    with_errors: bool
+
+
+def run_export(job: ExportJob, style: Style) -> dict[str, Any]:
+    """Write the survivors and the delete list of an output; gives what was done."""
+    if job.survivors is None and job.delete_list is None:
+        raise UsageError("nothing to export; give --survivors DEST, --delete-list FILE or both")
+    if job.form not in exporting.FORMS:
+        raise UsageError(f"unknown --as {job.form!r}; known are {', '.join(exporting.FORMS)}")
+    begun = time.perf_counter()
+    root = storage.absolute(job.output)
+    decided = exporting.read_decided(root, job.output)
+    if job.delete_list is not None:
+        exporting.check_place(job.delete_list, decided)
+        listed = exporting.delete_list(job.delete_list, decided)
+    summary: dict[str, Any] = {"job": "export", "output": root, "delete_list": job.delete_list}
+    if job.survivors is not None:
+        exporting.check_place(job.survivors, decided, root)
+        summary["survivors"] = _survivors(storage.absolute(job.survivors), decided, job, style)
+    if job.delete_list is not None:  # last: what is to go is not named before what stays is safe
+        folder, _, name = storage.absolute(job.delete_list).rpartition("/")
+        storage.write(folder, name, listed)
+    saved = exporting.saved(decided)
+    return {**summary, "dropped": saved.items, "bytes_saved": saved.bytes, "seconds": _since(begun)}
+
+
+def _survivors(dest: str, decided: exporting.Decided, job: ExportJob, style: Style) -> dict[str, Any]:
+    survivors = exporting.survivors(decided, job.with_errors)
+    done: Counter[str] = Counter()
+    failures: list[str] = []
+    with stage(style, "export", len(survivors), "items") as advance:
+        for receipt in exporting.FORMS[job.form](dest, survivors):
+            done.update(written=receipt.written, there=receipt.there, missing=receipt.missing)
+            failures += receipt.failures
+            advance(receipt.items, receipt.bytes, len(receipt.failures))
+    if failures:
+        raise RunError(f"{len(failures):,} of {len(survivors):,} items could not be exported, first: {failures[0]}")
+    return {"folder": dest, "items": len(survivors), **done}
