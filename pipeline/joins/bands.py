@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UsageError
 from pipeline.joins.bitslices import CHUNK_BITS, Buffers, Probe, Table, reorder_bits, scan, straddling
 from pipeline.joins.compiled import compiled
+from pipeline.joins.crowds import LIFTED, Crowd
 from pipeline.joins.matches import Matches
 from pipeline.joins.sample import Sample, share_within
 
@@ -79,15 +80,17 @@ def join_bands(
     layout: Layout,
     radius_bits: int,
     chunk_pairs: int,
+    crowd: Crowd,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[Matches]:
-    """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks.
+    """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks, but of two crowded rows.
 
     With a share (k, n), those of every n-th band from band k on: the shares 0..n-1 together give each match once.
     """
     sides = [reordered(side, layout) for side in (left, right) if side is not None]
     tables = [one_bucket(side) for side in sides]
     buffers = Buffers(chunk_pairs)
+    counting = crowd.counting()
     start = 0
     for number, band in enumerate(layout.bands):
         if number % share[1] != share[0]:
@@ -96,8 +99,29 @@ def join_bands(
         if band.bits:
             tables = [in_buckets(side, start, band.bits, table) for side, table in zip(sides, tables, strict=True)]
         references = tables[1] if right is not None else None
-        yield from scan(tables[0], references, probe(layout, number), radius_bits, buffers)
+        flooded = False
+        for found in scan(tables[0], references, probe(layout, number), radius_bits, buffers, crowd):
+            if not flooded and crowd.most < LIFTED and 2 * len(found.i) > chunk_pairs:
+                flooded = True  # from here on the scan leaves out what is found to be crowded
+                _count_full_buckets(tables, probe(layout, number), radius_bits, counting)
+                crowd.add_crowded(counting)
+            wanted = crowd.worth_having(found)
+            if len(wanted.i):
+                yield wanted
         start += band.bits
+
+
+def _count_full_buckets(tables: list[Table], probe: Probe, radius_bits: int, counting: Crowd) -> None:
+    """Count matches between the rows of buckets that hold a crowd: cheap, as few buckets do."""
+    full = np.logical_or.reduce([np.diff(table.starts) > counting.most for table in tables])
+    some = []
+    for table in tables:
+        sizes = np.diff(table.starts)
+        rows = np.repeat(full, sizes)
+        starts = np.concatenate([[0], np.cumsum(np.where(full, sizes, 0))])
+        some.append(Table(table.words[rows], table.rows[rows], starts))
+    for _nothing in scan(some[0], some[1] if len(some) > 1 else None, probe, radius_bits, Buffers(0), counting):
+        pass
 
 
 def probe(layout: Layout, number: int) -> Probe:
