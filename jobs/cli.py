@@ -48,7 +48,27 @@ MinQuality = Annotated[
 ]
 BlockBy = Annotated[
     list[str] | None,
-    typer.Option("--block-by", metavar="RULE", help="Pair only within the same folder, or pattern:REGEX; repeat: any."),
+    typer.Option(
+        "--block-by",
+        metavar="RULE",
+        help="Pair only within the same folder, column:NAME (of MEDIA) or pattern:REGEX; repeat: any.",
+    ),
+]
+MaxNeighbours = Annotated[
+    int | None,
+    typer.Option(
+        "--max-neighbours",
+        metavar="N",
+        help="A hash near more than N others is a hub: its pairs with other hubs are thinned out.  [default: 1024]",
+    ),
+]
+AllPairs = Annotated[bool, typer.Option("--all-pairs", help="Write every pair, however many copies or neighbours.")]
+MinOverlap = Annotated[
+    float | None,
+    typer.Option("--min-overlap", metavar="R", help="Pair videos only if this share of one's frames match."),
+]
+MinMatches = Annotated[
+    int | None, typer.Option("--min-matches", metavar="N", help="Pair videos only if so many frames match.")
 ]
 Groups = Annotated[
     str | None,
@@ -157,6 +177,10 @@ def dedup(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    max_neighbours: MaxNeighbours = None,
+    all_pairs: AllPairs = False,
+    min_overlap: MinOverlap = None,
+    min_matches: MinMatches = None,
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
@@ -186,6 +210,10 @@ def dedup(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "max_neighbours": max_neighbours,
+        "all_pairs": all_pairs or None,
+        "min_overlap": min_overlap,
+        "min_matches": min_matches,
         "groups": groups,
         "keep": keep,
         "protect": protect,
@@ -272,6 +300,10 @@ def join(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    max_neighbours: MaxNeighbours = None,
+    all_pairs: AllPairs = False,
+    min_overlap: MinOverlap = None,
+    min_matches: MinMatches = None,
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
@@ -288,6 +320,10 @@ def join(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "max_neighbours": max_neighbours,
+        "all_pairs": all_pairs or None,
+        "min_overlap": min_overlap,
+        "min_matches": min_matches,
         "groups": groups,
         "keep": keep,
         "protect": protect,
@@ -550,7 +586,10 @@ def _show(summary: dict[str, Any]) -> None:
         table.add_row("decoded", f"{summary['decoded']:,}")
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
     for spec, count in summary.get("pairs", {}).items():
-        table.add_row("pairs", f"{count:,} by {spec}")
+        stage = summary["stages"][f"join {spec}"]
+        counts = {"hubs": "hubs", "left_out": "hashes left out", "pairs_left_out": "pairs of too few frames left out"}
+        more = "".join(f", {stage[key]:,} {what}" for key, what in counts.items() if stage[key])
+        table.add_row("pairs", escape(f"{count:,} by {spec}{more}"))
     if "groups" in summary:
         table.add_row("groups", f"{summary['groups']:,} of {summary['grouped_items']:,} items")
         table.add_row("duplicates", f"{summary['duplicate_bytes']:,} bytes could be saved")

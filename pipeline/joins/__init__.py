@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipeline.errors import UsageError
-from pipeline.joins import crowds
 from pipeline.joins.bands import EVERY_PAIR, Band, check_bands, join_bands, lay_out
 from pipeline.joins.crowds import Crowd
+from pipeline.joins.crowds import crowd as nobody
 from pipeline.joins.matches import Matches, concatenated, in_order
 from pipeline.joins.plans import Plan, choose_plan
 from pipeline.joins.sample import take_sample
@@ -74,7 +74,7 @@ def self_join_chunks(
     if bands is None:
         bands = choose_plan(words, None, sample, radius_bits).bands
     layout = lay_out(bands, sample, radius_bits)
-    yield from join_bands(words, None, layout, radius_bits, chunk_pairs, crowd or crowds.crowd(len(words)), share)
+    yield from join_bands(words, None, layout, radius_bits, chunk_pairs, crowd or nobody(len(words)), share)
 
 
 def cross_join_chunks(
@@ -107,7 +107,7 @@ def cross_join_chunks(
     if bands is None:
         bands = choose_plan(left_words, right_words, sample, radius_bits).bands
     layout = lay_out(bands, sample, radius_bits)
-    crowd = crowd or crowds.crowd(len(left_words), len(right_words))
+    crowd = crowd or nobody(len(left_words), len(right_words))
     yield from join_bands(left_words, right_words, layout, radius_bits, chunk_pairs, crowd, share)
 
 

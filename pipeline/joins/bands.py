@@ -105,9 +105,9 @@ def join_bands(
                 flooded = True  # from here on the scan leaves out what is found to be crowded
                 _count_full_buckets(tables, probe(layout, number), radius_bits, counting)
                 crowd.add_crowded(counting)
-            wanted = crowd.worth_having(found)
-            if len(wanted.i):
-                yield wanted
+            wanted = crowd.worth_having(found.i, found.j)
+            if wanted.any():
+                yield found if wanted.all() else found.where(wanted)
         start += band.bits
 
 

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.joins.matches import Matches
-
 LIFTED = (1 << 31) - 1  # more than the matches of any row
 
 
@@ -39,12 +37,10 @@ class Crowd(NamedTuple):
         for mine, theirs in ((self.queries, other.queries), (self.references, other.references)):
             np.copyto(mine, theirs, where=theirs > self.most)
 
-    def worth_having(self, matches: Matches) -> Matches:
-        """The matches without those of two crowded rows."""
-        if self.most == LIFTED:
-            return matches
-        wanted = (self.queries[matches.i] <= self.most) | (self.references[matches.j] <= self.most)
-        return matches if wanted.all() else Matches(*(column[wanted] for column in matches))
+    def worth_having(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which matches are not of two crowded rows."""
+        wanted: NDArray[np.bool_] = (self.queries[i] <= self.most) | (self.references[j] <= self.most)
+        return wanted
 
 
 def crowd(n_left: int, n_right: int | None = None, most: int = LIFTED) -> Crowd:
