@@ -90,7 +90,6 @@ def join_bands(
     sides = [reordered(side, layout) for side in (left, right) if side is not None]
     tables = [one_bucket(side) for side in sides]
     buffers = Buffers(chunk_pairs)
-    counting = crowd.counting()
     start = 0
     for number, band in enumerate(layout.bands):
         if number % share[1] != share[0]:
@@ -100,18 +99,18 @@ def join_bands(
             tables = [in_buckets(side, start, band.bits, table) for side, table in zip(sides, tables, strict=True)]
         references = tables[1] if right is not None else None
         flooded = False
+        crowd.start_anew()
         for found in scan(tables[0], references, probe(layout, number), radius_bits, buffers, crowd):
             if not flooded and crowd.most < LIFTED and 2 * len(found.i) > chunk_pairs:
                 flooded = True  # from here on the scan leaves out what is found to be crowded
-                _count_full_buckets(tables, probe(layout, number), radius_bits, counting)
-                crowd.add_crowded(counting)
+                crowd.add_crowded(_count_full_buckets(tables, probe(layout, number), radius_bits, crowd.counting()))
             wanted = crowd.worth_having(found.i, found.j)
             if wanted.any():
                 yield found if wanted.all() else found.where(wanted)
         start += band.bits
 
 
-def _count_full_buckets(tables: list[Table], probe: Probe, radius_bits: int, counting: Crowd) -> None:
+def _count_full_buckets(tables: list[Table], probe: Probe, radius_bits: int, counting: Crowd) -> Crowd:
     """Count matches between the rows of buckets that hold a crowd: cheap, as few buckets do."""
     full = np.logical_or.reduce([np.diff(table.starts) > counting.most for table in tables])
     some = []
@@ -122,6 +121,7 @@ def _count_full_buckets(tables: list[Table], probe: Probe, radius_bits: int, cou
         some.append(Table(table.words[rows], table.rows[rows], starts))
     for _nothing in scan(some[0], some[1] if len(some) > 1 else None, probe, radius_bits, Buffers(0), counting):
         pass
+    return counting
 
 
 def probe(layout: Layout, number: int) -> Probe:

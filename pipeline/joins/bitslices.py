@@ -121,7 +121,7 @@ def scan(
 ) -> Iterator[Matches]:
     """The matches between buckets that meet, in chunks; without `references`, of each pair of query rows once.
 
-    Matches of two rows that are crowded by then are left out; all others are counted in `crowd`.
+    Matches of two rows that are crowded by then are left out; all others are counted, whoever found them.
     """
     itself = references is None
     references = queries if references is None else references
@@ -521,20 +521,19 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                                 distance = 0
                                 for w in range(n_words):
                                     distance += count_ones(words[row, w] ^ references[other, w])
-                                if distance <= job.radius_bits and not found_before(
-                                    words, row, references, other, probe
-                                ):
-                                    i, j = query_rows[row], reference_rows[other]
-                                    query_counts[i] += 1
-                                    reference_counts[j] += 1
-                                    if not work.crowd.report:
-                                        continue
-                                    if job.itself and j < i:
-                                        i, j = j, i
-                                    found_i[count] = i
-                                    found_j[count] = j
-                                    found_distance[count] = distance
-                                    count += 1
+                                if distance > job.radius_bits:
+                                    continue
+                                i, j = query_rows[row], reference_rows[other]
+                                query_counts[i] += 1
+                                reference_counts[j] += 1
+                                if not work.crowd.report or found_before(words, row, references, other, probe):
+                                    continue
+                                if job.itself and j < i:
+                                    i, j = j, i
+                                found_i[count] = i
+                                found_j[count] = j
+                                found_distance[count] = distance
+                                count += 1
                         row += 1
                     strip += 1
                     row = start

@@ -15,7 +15,10 @@ LIFTED = (1 << 31) - 1  # more than the matches of any row
 
 
 class Crowd(NamedTuple):
-    """The matches found so far per row, by its number in the caller's array, and how many make it crowded."""
+    """The matches met so far per row, by its number in the caller's array, and how many make it crowded.
+
+    Bands meet some matches again, so they are counted band by band: the row stays crowded, the others start anew.
+    """
 
     queries: NDArray[np.int64]  # the left rows
     references: NDArray[np.int64]  # the right rows; the same array in a self-join
@@ -31,6 +34,11 @@ class Crowd(NamedTuple):
         queries = np.zeros_like(self.queries)
         itself = self.references is self.queries
         return Crowd(queries, queries if itself else np.zeros_like(self.references), self.most, report=False)
+
+    def start_anew(self) -> None:
+        """Forget the counts of the rows that are not crowded."""
+        for counts in (self.queries, self.references):
+            counts[counts <= self.most] = 0
 
     def add_crowded(self, other: "Crowd") -> None:
         """Whoever is crowded there is crowded here."""

@@ -17,10 +17,10 @@ from pipeline import joins, tables
 from pipeline.errors import UsageError
 from pipeline.hashers import PDQHash, parse
 from pipeline.stages import matching, tiles
-from pipeline.stages.tiles import Radius
 from pipeline.stages.known import Known
 from pipeline.stages.live import maker
 from pipeline.stages.matching import Side, Wanted
+from pipeline.stages.tiles import Radius
 
 RADIUS = Wanted(maker(parse("phash:hash_size=4")), Radius("hamming", 3))
 
