@@ -2,7 +2,8 @@
 
 `python benchmarks/flood.py --items 1000000 --same 100000 --blanks 100000` writes two HASHES tables of 256-bit hashes,
 uniform ones with planted neighbours; in the second, some share one hash and some are one blank picture with noise, all
-near each other. Then it runs the stages of `neardup join` on each, in this process (processor seconds) or on several (seconds).
+near each other. Then it runs the stages of `neardup join` on each, in this process (its processor seconds are shown) or
+in several (seconds).
 """
 
 import argparse
