@@ -15,10 +15,8 @@ from pipeline.joins import real
 from pipeline.joins.real import cross_join_real_chunks, self_join_real
 from pipeline.stages import tiles
 from pipeline.stages.joining import radius_of
-from pipeline.stages.live import Maker
+from pipeline.stages.live import maker
 from pipeline.stages.tiles import Radius
-
-TMK = "pipeline.hashers.video.TMK"
 
 
 def expected(hasher: Hasher, vectors: np.ndarray, threshold: float) -> dict[tuple[str, str], float]:
@@ -29,7 +27,7 @@ def expected(hasher: Hasher, vectors: np.ndarray, threshold: float) -> dict[tupl
 
 def joined(folder: Path, spec: str, vectors: np.ndarray, threshold: float, **more: int) -> Joined:
     hasher = parse(spec)
-    one = Maker(hasher, spec, "hashes/hasher=own", isometric=False)
+    one = maker(hasher)
     root = f"file://{folder}"
     rows = [
         (f"v{n:02d}", 0, None, v.tolist() if hasher.dtype == "float32" else v.tobytes()) for n, v in enumerate(vectors)
@@ -41,10 +39,10 @@ def joined(folder: Path, spec: str, vectors: np.ndarray, threshold: float, **mor
 @pytest.mark.parametrize(
     ("spec", "threshold"),
     [
-        (f"{TMK}L1", 0.2),
-        (f"{TMK}L2", 0.3),
-        (f"{TMK}L2:normalization=feat", 0.99715),
-        (f"{TMK}L2:normalization=freq", -180.0),
+        ("tmkl1", 0.2),
+        ("tmkl2", 0.3),
+        ("tmkl2:normalization=feat", 0.99715),
+        ("tmkl2:normalization=freq", -180.0),
     ],
 )
 def test_tmk_hashes_pair_by_their_own_distance(tmp_path: Path, spec: str, threshold: float) -> None:
@@ -81,7 +79,7 @@ def test_a_distance_of_its_own_needs_a_threshold() -> None:
         wanted_to_join(JoinJob(output="out", hashers=("own_hasher.Ring",)))
     (one,) = wanted_to_join(JoinJob(output="out", hashers=("own_hasher.Ring@0.3",)))
     assert one.radius == Radius("custom", 0.3) and tiles.one_by_one(one.maker.hasher)
-    assert not tiles.one_by_one(parse(f"{TMK}L2"))
+    assert not tiles.one_by_one(parse("tmkl2"))
 
 
 def test_inner_products_find_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
