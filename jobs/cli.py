@@ -587,7 +587,11 @@ def _show(summary: dict[str, Any]) -> None:
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
     for spec, count in summary.get("pairs", {}).items():
         stage = summary["stages"][f"join {spec}"]
-        counts = {"hubs": "hubs", "left_out": "hashes left out", "pairs_left_out": "pairs of too few frames left out"}
+        counts = {
+            "hubs": "hubs",
+            "left_out": "hashes of low quality left out",
+            "pairs_left_out": "pairs of too few frames left out",
+        }
         more = "".join(f", {stage[key]:,} {what}" for key, what in counts.items() if stage[key])
         table.add_row("pairs", escape(f"{count:,} by {spec}{more}"))
     if "groups" in summary:

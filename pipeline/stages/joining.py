@@ -49,7 +49,7 @@ class Prepared(NamedTuple):
     order: np.ndarray  # int64 (sets,): the set that each row of the blocks stands for
     known: "Near"  # from an earlier join
     rows: Rows
-    left_out: int  # rows without a hash, or of too low quality
+    left_out: int  # hashes of too low quality
     made_by: dict[str, Any]  # what PAIRS, JOINED and NEAR of this join carry
 
 
@@ -121,7 +121,7 @@ def prepare(
         order=order,
         known=known,
         rows=_rows(hashed, sets, variants, len(distinct.hashes)),
-        left_out=len(table) - len(hashed),
+        left_out=len(table) - table["hash"].null_count - len(hashed),
         made_by=made_by,
     )
 

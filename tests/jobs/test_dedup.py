@@ -571,3 +571,36 @@ def test_files_that_are_not_ours_are_never_deleted(photos: Path, tmp_path: Path)
     (out / "media" / "holiday.parquet").rename(out / "holiday.parquet")
     hash_only(photos, out)
     assert (out / "note.txt").exists() and (out / "holiday.parquet").exists()
+
+
+def test_hubs_left_out_and_blocks_are_said_on_the_last_lines(corpus: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    output = tmp_path / "out"
+    hash_only(corpus, output, hashers=(PHASH,))
+    command = ["join", str(output), "--hasher", PHASH, "--cluster", "none"]
+    plain = CliRunner().invoke(app, command).stdout
+    assert " hub" not in plain and "left out" not in plain
+    all_pairs = all_rows(output)["pairs/hasher=phash-hash_size-16"]
+    said = CliRunner().invoke(app, [*command, "--min-quality", "100"]).stdout
+    hubs = rows(output, "hubs")
+    qualities = [row["quality"] for row in rows(output, "hashes/hasher=phash-hash_size-16") if row["hash"]]
+    low = sum(quality < 100 for quality in qualities)
+    assert ("hashes of low quality left out" in said) == (low > 0) and (not low or f", {low} hashes of" in said)
+    said = CliRunner().invoke(app, [*command, "--max-neighbours", "1"]).stdout
+    hubs = rows(output, "hubs")
+    assert hubs and f", {len(hubs)} hubs" in said
+    assert {row["reason"] for row in hubs} == {"more than 1 other hashes are within the radius"}
+    CliRunner().invoke(app, [*command, "--max-neighbours", "1", "--all-pairs"])
+    assert all_rows(output)["pairs/hasher=phash-hash_size-16"] == all_pairs and not rows(output, "hubs")
+    CliRunner().invoke(app, [*command, "--block-by", "column:format"])
+    formats = {row["uri"]: row["format"] for row in rows(output, "media")}
+    blocked = rows(output, "pairs/hasher=phash-hash_size-16")
+    assert 0 < len(blocked) < len(all_pairs) and all(formats[p["uri_a"]] == formats[p["uri_b"]] for p in blocked)
+    CliRunner().invoke(app, [*command, "--block-by", "column:format", "--block-by", "folder"])
+    assert all_rows(output)["pairs/hasher=phash-hash_size-16"] == all_pairs
+    wrong = CliRunner().invoke(app, [*command, "--block-by", "column:shape"])
+    assert wrong.exit_code == 2 and "MEDIA has no such column; it has " in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1
