@@ -441,6 +441,15 @@ def found_before(words: NDArray[np.uint64], row: int, others: NDArray[np.uint64]
 
 
 @compiled
+def all_crowded(rows: NDArray[np.int64], counts: NDArray[np.int64], most: int, start: int, stop: int) -> bool:
+    """Whether none of the rows start to stop of a table has matches that are still wanted."""
+    for place in range(start, stop):  # noqa: SIM110 - numba compiles no `all`
+        if counts[rows[place]] <= most:
+            return False
+    return True
+
+
+@compiled
 def find_crowded(work: Work, start: int, stop: int, crowded: NDArray[np.uint64]) -> None:
     """Which of the reference rows start to stop are crowded, as ones in eight words."""
     crowded[:] = 0
@@ -478,6 +487,7 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
         while start < query_starts[bucket + 1]:
             stop = min(start + QUERY_ROWS, query_starts[bucket + 1])
             filled = False
+            idle = all_crowded(query_rows, query_counts, most, start, stop)
             while turn < masks.shape[0]:
                 other_bucket = bucket ^ masks[turn]
                 first = max(block_firsts[other_bucket], job.first_block) * parts
@@ -489,7 +499,13 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                 while strip < last:
                     base = block_starts[strip // parts] + strip % parts * strip_rows
                     end = block_stops[strip // parts]
-                    if base >= end or (job.itself and base + strip_rows <= start + 1 and bucket == other_bucket):
+                    behind = job.itself and base + strip_rows <= start + 1 and bucket == other_bucket
+                    last_row = min(end, base + strip_rows)
+                    if (
+                        base >= end
+                        or behind
+                        or (idle and all_crowded(reference_rows, reference_counts, most, base, last_row))
+                    ):
                         row = stop
                     elif not filled:
                         fill_offsets(words, start, stop, chunk_starts, offsets)
@@ -507,7 +523,7 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                             return count
                         in_crowd = query_counts[query_rows[row]] > most
                         if in_crowd and not known:
-                            find_crowded(work, base, min(end, base + strip_rows), crowded)
+                            find_crowded(work, base, last_row, crowded)
                             known = True
                         for lane in range(lanes):
                             left = survivors[lane]
