@@ -462,7 +462,9 @@ def measure_memory(folder: Path) -> None:
 
 def peak_memory(arguments: list[str]) -> dict[str, int]:
     """The largest resident set of the driver and of its child, by the kernel's own mark."""
-    process = subprocess.Popen([sys.executable, "-m", "jobs", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     peaks: dict[str, int] = {}
     over = threading.Event()
 

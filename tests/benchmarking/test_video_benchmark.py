@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SAMPLES
+from conftest import ROOT, SAMPLES
 from video_clips import clip, encoded, picture
 
 from pipeline import hashers
@@ -230,3 +230,15 @@ def test_what_cannot_be_meant_is_one_line(arguments: dict, message: str, source:
         video_transforms.get_simple_transform(**arguments)(source, tmp_path / "made")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_code_of_the_page_about_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/video.md").read_text(), re.DOTALL)
+    (tmp_path / "samples").symlink_to(SAMPLES)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/video.md", "exec"), {})
+    count, written = capsys.readouterr().out.split()
+    assert int(count) > 2
+    assert probe_video(Path(written).read_bytes()).codec == "vp9"
