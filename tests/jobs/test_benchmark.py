@@ -129,10 +129,10 @@ def test_a_cluster_with_children_gives_the_same_rows(done: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("where", ["hash", "tiles"])
 def test_a_killed_run_goes_on(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    from pipeline.stages import hashing
+    from pipeline.stages import cutting
 
     monkeypatch.setattr(nearing, "_WORTH_A_TASK", 1)
-    owner, name = (hashing, "hash_slice") if where == "hash" else (nearing, "near_tiles")
+    owner, name = (cutting, "hash_part") if where == "hash" else (nearing, "near_tiles")
     work, calls = getattr(owner, name), []
 
     def dying(task: Any) -> Any:
@@ -250,6 +250,12 @@ def test_nothing_to_score_is_no_error(tmp_path: Path) -> None:
     shutil.copy(PHOTOS[0], tmp_path / "photos")
     summary = benchmark(tmp_path / "photos", output=tmp_path / "out")  # a single original has no others
     assert {one["threshold"] for one in summary["best"]} == {None} and summary["best"][0]["recall"] == 100
+
+
+def test_videos_are_not_looked_at(photos: Path, tmp_path: Path) -> None:
+    shutil.copy(SAMPLES / "clips" / "v1.m4v", photos)
+    summary = benchmark(photos, output=tmp_path / "out", hashers=["ahash"], transforms=["noop:32", "flip"])
+    assert (summary["listed"], summary["decoded"]) == (10, 10)
 
 
 def test_images_are_kept_where_asked(photos: Path, tmp_path: Path) -> None:
