@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.metrics import rates as module
@@ -22,6 +22,7 @@ def pairs_of(rng: np.random.Generator) -> Pairs:
     return Pairs(np.arange(8.0), rng.integers(0, 30, 8))
 
 
+@settings(deadline=None)  # a busy machine may take its time
 @given(CASES, st.integers(0, 99))
 def test_thresholds_are_the_largest_within_the_rate(case: list[tuple], seed: int) -> None:
     one, pairs = exemplars(case), pairs_of(np.random.default_rng(seed))
@@ -41,6 +42,7 @@ def test_thresholds_are_the_largest_within_the_rate(case: list[tuple], seed: int
                 assert let_through > found.wanted or not any(threshold <= each < limit for each in one.incorrect)
 
 
+@settings(deadline=None)  # a busy machine may take its time
 @given(CASES, st.integers(0, 99))
 def test_the_curve_counts_what_is_below_each_threshold(case: list[tuple], seed: int) -> None:
     one, pairs = exemplars(case), pairs_of(np.random.default_rng(seed))
