@@ -32,6 +32,12 @@ RUNS = {
         ["benchmarks/conformance.py", "CORPUS", "--oracle", "PYTHON", "--limit", "100"],
     ),
     "join": ("The join", ["benchmarks/join.py", "--oracle", "PYTHON"]),
+    "benchmark": ("The benchmark job", ["benchmarks/benchmark_job.py", "CORPUS", "--oracle", "PYTHON"]),
+    "synthetic": ("The benchmark of a million", ["benchmarks/benchmark_job.py", "--synthetic", "100000x1000000"]),
+    "scores": (
+        "Cells of METRICS beside the reference",
+        ["benchmarks/conformance_benchmark.py", "CORPUS", "--oracle", "PYTHON"],
+    ),
 }
 
 

@@ -12,15 +12,15 @@ import pandas as pd
 
 from pipeline.benchmarking.archives import read_index
 from pipeline.benchmarking.frames import BenchmarkError, Filterable
-from pipeline.benchmarking.nearest import Nearest, Owned, Rows, Values, nearest_bits, nearest_vectors
-from pipeline.benchmarking.rules import Floats, Ties, rule
 from pipeline.errors import UsageError
 from pipeline.hashers import Hasher
 from pipeline.hashers.encoding import BITS, packed_length, unpack
 from pipeline.hashers.spec import suggestion
+from pipeline.joins.nearest import Nearest, Owned, Rows, Values, nearest_bits, nearest_vectors
+from pipeline.metrics.rules import Floats, Ties, rule
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from pipeline.report.histograms import Figure
 
 CORRECT, INCORRECT = "distance_to_closest_correct_image", "distance_to_closest_incorrect_image"
 GROUPING = ("category", "transform_name")
@@ -139,7 +139,7 @@ class BenchmarkHashes(Filterable):
         The arguments are those of `compute_threshold_recall`. `emd` is the earth mover's distance of the two
         histograms. Nothing is opened: a notebook shows the figure, and its `savefig` writes it.
         """
-        from pipeline.benchmarking.histograms import draw
+        from pipeline.report.histograms import draw
 
         by = _grouping(grouping)
         chosen = rule(precision_threshold, fpr_threshold, ties)
