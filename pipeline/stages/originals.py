@@ -43,6 +43,8 @@ def read_rule(text: str, altered: str) -> Rule:
     except ValueError as error:
         raise UsageError(f"--duplicates {text!r}: give exact, none, or SPEC@THRESHOLD such as pdq@0.1") from error
     by = maker(parse(spec), altered=altered)
+    if by.hasher.distance_metric == "custom":
+        raise UsageError(f"--duplicates {text!r}: {by.spec} has a distance of its own; judge by another hasher")
     return Rule(f"{by.spec}{at}{limit:g}", True, by, radius_of(by, limit))
 
 
