@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from jobs.dedup import Summary, _since, run_over
+from jobs.dedup import Summary, _since, input_options, run_over
 from jobs.progress import Style, stage
 from pipeline import report, storage
 from pipeline.config import BenchmarkJob
@@ -40,7 +40,7 @@ def run_benchmark(job: BenchmarkJob, style: Style) -> Summary:
         summary["stages"]["report"] = {"seconds": _since(begun)}
 
     by = [*makers, *([rule.maker] if rule.maker and rule.maker.spec not in {one.spec for one in makers} else [])]
-    return run_over(job, by, style, lambda: list_images(job.inputs), score, alterations.altering)
+    return run_over(job, by, style, lambda: list_images(job.inputs, input_options(job)), score, alterations.altering)
 
 
 def _near_stage(

@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_ITEM_ERRORS, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-Inputs = Annotated[list[str] | None, typer.Argument(metavar="INPUT…", help="Folders, globs or media files.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT…", help="Folders, globs, media files, .tar, .zip, or lists (.txt, .csv, .jsonl, .parquet)."
+    ),
+]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="OUT", help="Folder or url of the tables.")]
 Hashers = Annotated[
     list[str] | None,
@@ -127,6 +132,26 @@ FrameQuality = Annotated[
 MaxDuration = Annotated[
     float | None, typer.Option("--max-duration", metavar="S", help="Do not decode longer videos (seconds).")
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Leave out names or paths (*/thumbs/*) like this; repeatable."),
+]
+UriColumn = Annotated[
+    str | None,
+    typer.Option("--uri-column", metavar="NAME", help="Of lists: the column of uris, or of the images' bytes."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--columns", metavar="NAME", help="Of lists and sidecars: carry only this to MEDIA; repeatable."),
+]
+RetryErrors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retry-errors",
+        metavar="CLASS",
+        help="Try these failures again too: permanent, poison, policy, all; repeatable.  [default: transient]",
+    ),
+]
 Isometric = Annotated[bool, typer.Option("--isometric", help="Find flipped and turned copies too.")]
 Alpha = Annotated[
     str | None, typer.Option("--alpha", metavar="white|drop", help="Transparent pixels: on white, or as stored.")
@@ -189,6 +214,10 @@ def dedup(
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
+    exclude: Exclude = None,
+    uri_column: UriColumn = None,
+    columns: Columns = None,
+    retry_errors: RetryErrors = None,
     isometric: Isometric = False,
     fps: FramesPerSecond = None,
     interframe: Interframe = None,
@@ -223,6 +252,10 @@ def dedup(
         "keep": keep,
         "protect": protect,
         "cluster": cluster,
+        "exclude": exclude,
+        "uri_column": uri_column,
+        "columns": columns,
+        "retry_errors": retry_errors,
         "isometric": isometric or None,
         "video.frames_per_second": fps,
         "video.interframe_threshold": interframe,
@@ -251,6 +284,10 @@ def hash_(
     inputs: Inputs = None,
     output: Output = None,
     hasher: Hashers = None,
+    exclude: Exclude = None,
+    uri_column: UriColumn = None,
+    columns: Columns = None,
+    retry_errors: RetryErrors = None,
     isometric: Isometric = False,
     fps: FramesPerSecond = None,
     interframe: Interframe = None,
@@ -275,6 +312,10 @@ def hash_(
         "output": output,
         "hashers": hasher,
         "cluster": cluster,
+        "exclude": exclude,
+        "uri_column": uri_column,
+        "columns": columns,
+        "retry_errors": retry_errors,
         "isometric": isometric or None,
         "video.frames_per_second": fps,
         "video.interframe_threshold": interframe,
@@ -359,6 +400,10 @@ def match(
     hash_column: HashColumn = None,
     skip_bad_lines: SkipBadLines = False,
     min_quality: MinQuality = None,
+    exclude: Exclude = None,
+    uri_column: UriColumn = None,
+    columns: Columns = None,
+    retry_errors: RetryErrors = None,
     isometric: Isometric = False,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
@@ -377,6 +422,10 @@ def match(
         "hash_column": hash_column,
         "skip_bad_lines": skip_bad_lines or None,
         "min_quality": min_quality,
+        "exclude": exclude,
+        "uri_column": uri_column,
+        "columns": columns,
+        "retry_errors": retry_errors,
         "isometric": isometric or None,
         "cluster": cluster,
         "max_error_rate": max_error_rate,

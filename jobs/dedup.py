@@ -10,20 +10,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, NamedTuple
-
-import pyarrow as pa
+from typing import Any, NamedTuple, get_args
 
 from jobs.progress import Style, stage
 from pipeline import storage
 from pipeline.child import Limits
 from pipeline.config import DedupJob, EnrichJob, HashJob, InputJob, Job, JoinJob
-from pipeline.errors import RunError, UsageError
+from pipeline.errors import ErrorClass, RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Workers, claimed, cluster_from_file, workers
 from pipeline.stages import cutting, grouping, hashing, joining, live, pairing, tiles
-from pipeline.stages.listing import list_inputs, total_bytes
+from pipeline.stages.listing import InputOptions, Listing, list_inputs, total_bytes
+from pipeline.stages.lists import ListOptions
 from pipeline.work import Altering, Sampling
 
 _LIBRARIES = ("neardup", "dask", "distributed", "numpy", "numba", "opencv-python-headless", "pillow", "pyarrow")
@@ -126,14 +125,14 @@ _AS_THEY_ARE = Altering()
 
 def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
     """List and hash the inputs of a job, then do what comes after, under one claim and on the same workers."""
-    return run_over(job, makers, style, lambda: list_inputs(job.inputs), then)
+    return run_over(job, makers, style, lambda: list_inputs(job.inputs, input_options(job)), then)
 
 
 def run_over(
     job: InputJob,
     makers: Sequence[live.Maker],
     style: Style,
-    list_items: Callable[[], pa.Table],
+    list_items: Callable[[], Listing],
     then: Then | None,
     altering: Altering = _AS_THEY_ARE,
 ) -> Summary:
@@ -168,7 +167,7 @@ def _checked_output(job: InputJob) -> str:
 
 def _hash_stage(
     root: str,
-    listing: pa.Table,
+    listing: Listing,
     makers: Sequence[live.Maker],
     options: hashing.HashingOptions,
     job: InputJob,
@@ -180,14 +179,19 @@ def _hash_stage(
     begun = time.perf_counter()
     storage.delete_unfinished(root)
     usable = live.usable_parts(root, makers, options.ways)
-    needed = live.needs(root, listing, usable, makers)
     most = max(1, min(job.slices.items, -(-len(listing) // (4 * pool.count))))
-    slices = live.cut(listing, needed, most, job.slices.bytes, job.video.slice_bytes)
-    tasks = hashing.prepare(root, listing, slices, makers, options)
-    long = cutting.long_videos(listing, slices, tasks, job.video.slice_bytes)
+    how = live.Cutting(most, job.slices.bytes, job.video.slice_bytes, _retried(job))
+    tasks: list[hashing.HashTask] = []
+    long: set[str] = set()
+    waiting = 0
+    for todo in live.todo(root, listing, usable, makers, how):
+        prepared = hashing.prepare(root, todo, makers, options)
+        long |= cutting.long_videos(todo.rows, todo.slices, prepared, job.video.slice_bytes)
+        waiting += sum(len(one.rows) for one in todo.slices)
+        tasks += prepared
     done: Counter[str] = Counter()
     written: dict[str, tuple[str, ...]] = {}
-    with stage(style, "hash", sum(len(one.rows) for one in slices), "items") as advance:
+    with stage(style, "hash", waiting, "items") as advance:
         try:
             for receipt in _hashed(tasks, long, job.video.segment_s, pool, done):
                 written[receipt.part] = receipt.folders
@@ -205,7 +209,7 @@ def _hash_stage(
     check()
     live.commit(root, kept.manifest, "slices-")
     counts = live.count(root, kept.manifest, makers)
-    summary["stages"]["hash"] = {"seconds": _since(begun), "slices": len(slices), **done}
+    summary["stages"]["hash"] = {"seconds": _since(begun), "slices": len(tasks), **done}
     summary.update(decoded=counts.decoded, failed=counts.failed, removed=kept.removed, hashers=counts.hashers)
     _nothing_vanished(len(listing), counts)
 
@@ -226,6 +230,17 @@ def _hashed(
         else:
             done.update(segments=1, children_replaced=outcome.children_replaced)
     yield from pool.mapper(cutting.merge_segments, [video for video in videos if video])
+
+
+def input_options(job: InputJob) -> InputOptions:
+    """Which objects of its inputs a job lists."""
+    lists = ListOptions(job.uri_column, job.columns)
+    return InputOptions(job.exclude, lists, job.slices.rows_in_memory)
+
+
+def _retried(job: InputJob) -> frozenset[str]:
+    """The error classes whose items are tried again, besides transient ones."""
+    return frozenset(get_args(ErrorClass) if "all" in job.retry_errors else job.retry_errors)
 
 
 def _options(job: InputJob) -> hashing.HashingOptions:
@@ -309,7 +324,7 @@ def _summary(job: Job, root: str, write: bool = True) -> Iterator[Summary]:
         "output": root,
         "written": write,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": job.model_dump(mode="json"),
+        "config": _shown(job.model_dump(mode="json")),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         "listed": 0,
         "decoded": 0,
@@ -321,6 +336,15 @@ def _summary(job: Job, root: str, write: bool = True) -> Iterator[Summary]:
     summary["seconds"] = _since(begun)
     if write:
         storage.write(root, "run.json", json.dumps(summary, indent=1).encode())
+
+
+def _shown(value: Any) -> Any:
+    """A configuration without the secrets of the urls in it."""
+    if isinstance(value, dict):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return storage.redacted(value) if isinstance(value, str) else value
 
 
 def _since(begun: float) -> float:

@@ -68,6 +68,7 @@ class Slices(_Strict):
     items: int = Field(500, gt=0, description="items per task at most")
     bytes: Bytes = Field(ByteSize(512 << 20), description="bytes per task, about")
     read_budget: Bytes = Field(ByteSize(128 << 20), description="bytes read ahead per worker")
+    rows_in_memory: int = Field(200_000, gt=0, description="rows of a listing beyond which it goes to disk")
 
 
 class Job(_Strict):
@@ -81,7 +82,13 @@ class Job(_Strict):
 class InputJob(Job):
     """What a job has that lists and decodes inputs."""
 
-    inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files")
+    inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files, archives, lists")
+    exclude: tuple[str, ...] = Field((), description="patterns of names and paths that are not listed")
+    uri_column: str | None = Field(None, description="of lists: the uris, or the images' bytes; by usual names if null")
+    columns: tuple[str, ...] | None = Field(None, description="of lists and sidecars: carried to MEDIA; null: all")
+    retry_errors: tuple[Literal["transient", "permanent", "poison", "policy", "all"], ...] = Field(
+        ("transient",), description="which failures to try again; transient ones always are"
+    )
     decode: Decode = Decode()
     video: Video = Video()
     child: Child = Child()

@@ -19,13 +19,29 @@ LISTING = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),  # image, video
-        pa.field("size", pa.int64(), nullable=False),
+        pa.field("size", pa.int64()),  # null where the store did not say before it was read
         pa.field("mtime", pa.timestamp("us", "UTC")),
         pa.field("version", pa.string(), nullable=False),  # etag, else mtime and size
     ]
 )
 
-# One row per listed item, always, also when it failed.
+# Where the bytes of a member of a container lie; see storage.Member.
+PLACE = pa.struct(
+    [
+        ("container", pa.string()),
+        ("kind", pa.string()),
+        ("offset", pa.int64()),
+        ("span", pa.int64()),
+        ("packed", pa.int64()),
+        ("crc", pa.int64()),
+        ("column", pa.string()),
+    ]
+)
+
+# One row per object to read: of LISTING, with what only the reading needs, before what its input says of it.
+LISTED = pa.schema([*LISTING, pa.field("place", PLACE), pa.field("fault", pa.string())])
+
+# One row per listed item, always, also when it failed. What lists and sidecars say of items follows as more columns.
 MEDIA = pa.schema(
     [
         *LISTING,
@@ -42,6 +58,8 @@ MEDIA = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
+
+_FOUND = frozenset(MEDIA.names) - frozenset(LISTING.names)  # by reading and decoding
 
 
 def hashes_schema(hash_type: pa.DataType) -> pa.Schema:
@@ -290,6 +308,22 @@ def read_part(root: str, name: str, columns: Sequence[str] | None = None) -> pa.
     """The rows of one part, or only some of its columns."""
     with storage.open_part(root, name) as file:
         return _read(file, name, columns)
+
+
+def read_listed(root: str, name: str) -> pa.Table:
+    """The rows of a MEDIA part: `error_class`, and what its listing said, the columns of its inputs included."""
+    with storage.open_part(root, name) as file:
+        found = [column for column in _names(file, name) if column == "error_class" or column not in _FOUND]
+        return _read(file, name, found)
+
+
+def _names(file: BinaryIO, name: str) -> list[str]:
+    try:
+        names: list[str] = pq.read_schema(file).names
+    except pa.ArrowInvalid as error:
+        raise RunError(f"{name} is damaged ({error}); delete it and run again") from error
+    file.seek(0)
+    return names
 
 
 def _read(file: BinaryIO, name: str, columns: Sequence[str] | None) -> pa.Table:

@@ -17,7 +17,7 @@ OWNERS = {
     "simplejpeg": {"media"},
     "numba": {"joins"},
     "llvmlite": {"joins"},
-    "pyarrow": {"tables", "stages"},
+    "pyarrow": {"storage", "tables", "stages"},
     "pydantic": {"config"},
     "subprocess": {"child"},
     "matplotlib": {"report"},

@@ -11,6 +11,7 @@ from conftest import PHOTOS
 
 from pipeline import storage
 from pipeline.errors import MissingError, PolicyError, TransientError, UsageError
+from pipeline.storage import reading
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -53,7 +54,7 @@ def test_a_list_of_uris_has_a_row_for_each_also_for_those_that_are_not_there(tmp
     expected = list_inputs([str(photo) for photo in PHOTOS[:3]]).to_pylist()
     assert [row for row in listed.to_pylist() if row["uri"] in here] == expected
     assert {(row["size"], row["mtime"], row["version"]) for row in listed.to_pylist() if row["uri"] in gone} == {
-        (0, None, "0-0")
+        (None, None, "unknown")
     }
     assert all(isinstance(one, MissingError) for one in storage.read_ahead(((uri, 0) for uri in gone), max_bytes=9))
 
@@ -99,11 +100,11 @@ def test_what_is_listed(tmp_path: Path) -> None:
 
 
 def test_globs_and_single_files(tmp_path: Path) -> None:
-    for name in ("a1.jpg", "a2.jpg", "b.jpg", "a3.txt"):
+    for name in ("a1.jpg", "a2.jpg", "b.jpg", "a3.dat"):
         (tmp_path / name).write_bytes(b"x")
     names = [one.uri.rsplit("/", 1)[1] for one in storage.list_media([str(tmp_path / "a*")])]
     assert names == ["a1.jpg", "a2.jpg"]
-    assert [one.uri for one in storage.list_media([str(tmp_path / "a3.txt")])] == [f"file://{tmp_path}/a3.txt"]
+    assert [one.uri for one in storage.list_media([str(tmp_path / "a3.dat")])] == [f"file://{tmp_path}/a3.dat"]
     with pytest.raises(UsageError, match="no such file or folder"):
         list(storage.list_media([str(tmp_path / "z*")]))
 
@@ -130,7 +131,7 @@ def test_reading_ahead_keeps_the_order_and_names_every_failure(tmp_path: Path) -
     items[8] = (items[8][0], items[8][1] + 1)
     items[9] = (items[9][0], 1 << 30)
     items[10] = (f"file://{tmp_path}", 3)
-    found = list(storage.read_ahead(items, max_bytes=1 << 20, budget_bytes=60_000, threads=4))
+    found = list(storage.read_ahead(items, max_bytes=1 << 20, budget_bytes=60_000))
     kinds = {7: MissingError, 8: TransientError, 9: PolicyError, 10: MissingError}
     assert len(found) == len(items)
     for number, (one, (uri, size)) in enumerate(zip(found, items, strict=True)):
@@ -238,8 +239,8 @@ def test_no_more_is_read_ahead_than_the_budget(monkeypatch: pytest.MonkeyPatch) 
         begun.append(uri)
         return read(uri)
 
-    monkeypatch.setattr(storage, "read_object", counted)
+    monkeypatch.setattr(reading, "read_object", counted)
     items = [(f"file://{PHOTOS[0]}", size)] * 20
-    for taken, _ in enumerate(storage.read_ahead(items, max_bytes=1 << 20, budget_bytes=3 * size, threads=4)):
+    for taken, _ in enumerate(storage.read_ahead(items, max_bytes=1 << 20, budget_bytes=3 * size)):
         assert len(begun) <= taken + 3
     assert len(begun) == 20

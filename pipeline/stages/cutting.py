@@ -54,14 +54,15 @@ def long_videos(listing: pa.Table, slices: Sequence[Slice], tasks: Sequence[Hash
         for one, task in zip(slices, tasks, strict=True)
         if len(one.rows) == 1
         and kinds[one.rows[0]] == "video"
-        and sizes[one.rows[0]] > cut_bytes
+        and (sizes[one.rows[0]] or 0) > cut_bytes
         and can_be_cut([parse(spec) for spec in task.specs], task.options.sampling)
     }
 
 
 def cut_video(task: CutTask) -> LongVideo:
     """Find where a video may be cut. One that cannot be read or cut is left whole, and says why when it is hashed."""
-    (answer,) = worker_for(task.slice.specs, task.slice.options).work([Cut(_uri(task.slice), task.seconds)])
+    uri, place = _where(task.slice)
+    (answer,) = worker_for(task.slice.specs, task.slice.options).work([Cut(uri, task.seconds, place)])
     segments = answer.segments or []
     return LongVideo(task.slice, segments if len(segments) > 1 else [])
 
@@ -87,7 +88,8 @@ def hash_segment(task: SegmentTask) -> Hashed:
         return Hashed(0.0, 0)
     worker = worker_for(task.slice.specs, task.slice.options)
     replaced = worker.replaced
-    (answer,) = worker.work([Clip(_uri(task.slice), task.segment)])
+    uri, place = _where(task.slice)
+    (answer,) = worker.work([Clip(uri, task.segment, place)])
     failure = [answer.error_class, answer.error_stage, answer.error]
     data = json.dumps(failure).encode() + b"\n" + (answer.piece or b"")
     storage.write(task.slice.root, task.name, data)
@@ -111,6 +113,7 @@ def merge_segments(tasks: Sequence[SegmentTask]) -> Receipt:
     return write_slice(task, tables.read_row_group(task.root, task.work, task.row_group), Facts(), [answer])
 
 
-def _uri(task: HashTask) -> str:
-    uri: str = tables.read_row_group(task.root, task.work, task.row_group)["uri"][0].as_py()
-    return uri
+def _where(task: HashTask) -> tuple[str, storage.Member | None]:
+    """The uri of a slice's video, and its place in a container."""
+    (row,) = tables.read_row_group(task.root, task.work, task.row_group).select(["uri", "place"]).to_pylist()
+    return row["uri"], storage.Member(**row["place"]) if row["place"] else None

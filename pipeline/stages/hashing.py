@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import storage, tables
 from pipeline.child import Child, Inline, Limits
+from pipeline.errors import UndecodableError
 from pipeline.hashers import Hasher, folder_label, parse
 from pipeline.media import DecodePolicy
-from pipeline.stages.live import WORK, Maker, Slice, Ways, maker
+from pipeline.stages.live import WORK, Maker, Todo, Ways, maker
 from pipeline.work import Altering, Answer, Clip, HashRow, Item, Sampling, failed
 
 _LIBRARIES = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "av")  # those that make hash bits
@@ -66,25 +68,23 @@ class Receipt(NamedTuple):
     children_replaced: int
 
 
-def prepare(
-    root: str, listing: pa.Table, slices: Sequence[Slice], makers: Sequence[Maker], options: HashingOptions
-) -> list[HashTask]:
-    """Write the listing rows of all slices as one work file; one task per slice."""
-    if not slices:
+def prepare(root: str, work: Todo, makers: Sequence[Maker], options: HashingOptions) -> list[HashTask]:
+    """Write the listing rows of these slices as one work file; one task per slice."""
+    if not work.slices:
         return []
     tasks = []
     batches = []
     digest = blake2b(digest_size=12)
-    for number, piece in enumerate(slices):
-        rows = listing.take(pa.array(piece.rows)).combine_chunks()
+    for number, piece in enumerate(work.slices):
+        rows = work.rows.take(pa.array(piece.rows)).combine_chunks()
         specs = tuple(makers[i].spec for i in piece.makers)
         name = _part_name(rows, specs, options)
         digest.update(name.encode())
         batches.append(rows)
         tasks.append(HashTask(root, "", number, name, specs, options))
-    work = f"{WORK}/slices-{digest.hexdigest()}.parquet"
-    tables.write_row_groups(root, work, batches)
-    return [task._replace(work=work) for task in tasks]
+    name = f"{WORK}/slices-{digest.hexdigest()}.parquet"
+    tables.write_row_groups(root, name, batches)
+    return [task._replace(work=name) for task in tasks]
 
 
 def _part_name(rows: pa.Table, specs: Sequence[str], options: HashingOptions) -> str:
@@ -163,25 +163,36 @@ class Facts:
         self.sampled = False  # whether rows depend on how frames are sampled
         self.failures: Counter[str] = Counter()
         self._digests: deque[tuple[str | None, str | None]] = deque()
-        self._columns: dict[str, list[Any]] = {field.name: [] for field in tables.MEDIA if field not in tables.LISTING}
+        self._sizes: list[int | None] = []
+        self._columns: dict[str, list[Any]] = {
+            field.name: [] for field in tables.MEDIA if field.name not in tables.LISTING.names
+        }
 
     def items(self, listing: pa.Table, options: HashingOptions) -> Iterator[Item | Answer]:
         """What the worker is given: the bytes of images, the uris of videos, or the reason why there are no bytes."""
-        rows = list(zip(*(listing[name].to_pylist() for name in ("uri", "kind", "size")), strict=True))
+        columns = (listing[name].to_pylist() for name in ("uri", "kind", "size", "place", "fault"))
+        rows = [
+            (kind, storage.Wanted(uri, size, storage.Member(**place) if place else None, fault))
+            for uri, kind, size, place, fault in zip(*columns, strict=True)
+        ]
         contents = storage.read_ahead(
-            ((uri, size) for uri, kind, size in rows if kind == "image"),
+            (item for kind, item in rows if kind == "image"),
             max_bytes=options.max_bytes,
             budget_bytes=options.read_budget_bytes,
         )
-        for uri, kind, _ in rows:
+        for kind, item in rows:
             content = next(contents) if kind == "image" else None
             if isinstance(content, storage.Content):
                 self.bytes_read += len(content.data)
                 self._digests.append((content.sha256, content.md5))
+                self._sizes.append(len(content.data))
                 yield content.data
             else:  # of a video, which is read by ranges, nobody sees all bytes
                 self._digests.append((None, None))
-                yield Clip(uri) if content is None else failed(content, "read")
+                self._sizes.append(item.size)
+                if content is None and item.fault:
+                    content = UndecodableError(item.fault)
+                yield Clip(item.uri, place=item.member) if content is None else failed(content, "read")
 
     def add(self, answer: Answer) -> None:
         """One more item; answers arrive in the order of the items."""
@@ -195,8 +206,14 @@ class Facts:
 
     def table(self, listing: pa.Table) -> pa.Table:
         """The MEDIA rows of the slice."""
+        listed = {name: listing[name] for name in tables.LISTING.names}
+        listed["size"] = pc.coalesce(
+            listed["size"], pa.array(self._sizes or [None] * len(listing), pa.int64()), pa.scalar(0, pa.int64())
+        )
         added = [pa.array(column, tables.MEDIA.field(name).type) for name, column in self._columns.items()]
-        return pa.table([*listing.columns, *added], schema=tables.MEDIA)
+        carried = [field for field in listing.schema if field.name not in tables.LISTED.names]
+        said = [listing[field.name] for field in carried]
+        return pa.table([*listed.values(), *added, *said], schema=pa.schema([*tables.MEDIA, *carried]))
 
 
 class _HashRows:

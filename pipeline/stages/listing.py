@@ -1,48 +1,246 @@
-"""LISTING: what there is to do."""
+"""LISTING: what there is to do, with what the inputs say of it.
 
-from collections.abc import Iterable, Sequence
+Many rows lie on disk in buckets, so that the memory of a run does not grow with its corpus.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage, tables
+from pipeline.errors import UsageError
+from pipeline.stages.lists import ListOptions, read_list
+from pipeline.stages.spool import ROWS_IN_MEMORY, Spool
 
 _ROWS_PER_BATCH = 65_536
+_FIELDS = pa.field("fields", pa.string())  # of sidecars, as JSON, until all of them are known
+_INT64 = range(-(2**63), 2**63)
 
 
-def list_inputs(inputs: Sequence[str]) -> pa.Table:
-    """The LISTING rows of the inputs, sorted by uri, each uri once."""
-    return _table(storage.list_media(inputs))
+@dataclass(frozen=True)
+class Listing:
+    """The rows of tables.LISTED and what the inputs say of them, in buckets, each uri once."""
+
+    items: int
+    bytes: int
+    schema: pa.Schema
+    spool: Spool
+
+    def __len__(self) -> int:
+        return self.items
+
+    def buckets(self) -> Iterator[pa.Table]:
+        """The rows, bucket by bucket, sorted so that neighbours in an archive are neighbours."""
+        for parts in self.spool.buckets():
+            yield pa.concat_tables([self.schema.empty_table(), *parts])
+
+    @property
+    def carried(self) -> list[str]:
+        """The names of the columns that inputs say of items."""
+        names: list[str] = self.schema.names[len(tables.LISTED) :]
+        return names
 
 
-def list_images(inputs: Sequence[str]) -> pa.Table:
-    """The LISTING rows of the images among the inputs, sorted by uri, each uri once."""
-    return _table(listed for listed in storage.list_media(inputs) if listed.kind == "image")
+@dataclass(frozen=True)
+class InputOptions:
+    """Which objects of the inputs are listed, and how lists are read."""
+
+    exclude: tuple[str, ...] = ()
+    lists: ListOptions = field(default_factory=ListOptions)
+    rows_in_memory: int = ROWS_IN_MEMORY
 
 
-def list_uris(uris: Iterable[str]) -> pa.Table:
-    """The LISTING rows of these uris (see storage.resolved), sorted, each once; also of those that cannot be found."""
-    return _table(storage.list_objects(sorted(set(uris))))
+def list_inputs(inputs: Sequence[str], options: InputOptions | None = None) -> Listing:
+    """The listing of the inputs. Where a uri is given twice, what is said of it first counts."""
+    options = options or InputOptions()
+    return _listing(_batches(inputs, options), options)
 
 
-def _table(found: Iterable[storage.Listed]) -> pa.Table:
-    batches: list[pa.RecordBatch] = []
+def list_images(inputs: Sequence[str], options: InputOptions | None = None) -> Listing:
+    """The listing of the images among the inputs."""
+    options = options or InputOptions()
+    return _listing((one.filter(pc.equal(one["kind"], "image")) for one in _batches(inputs, options)), options)
+
+
+def list_uris(uris: Iterable[str]) -> Listing:
+    """The listing of these uris (see storage.resolved), each once; also of those that cannot be found."""
+    options = InputOptions()
+    return _listing((_batch(rows) for rows in _chunks(storage.list_objects(sorted(set(uris))))), options)
+
+
+def total_bytes(listing: Listing) -> int:
+    """The bytes of all listed items, as far as they are known."""
+    return listing.bytes
+
+
+def _chunks(found: Iterable[storage.Listed]) -> Iterator[list[storage.Listed]]:
     rows: list[storage.Listed] = []
     for listed in found:
         rows.append(listed)
         if len(rows) == _ROWS_PER_BATCH:
-            batches.append(_batch(rows))
+            yield rows
             rows = []
-    batches.append(_batch(rows))
-    return pa.Table.from_batches(batches).sort_by("uri")
+    yield rows
 
 
-def _batch(rows: list[storage.Listed]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True) if rows else ([] for _ in tables.LISTING)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, tables.LISTING, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=tables.LISTING)
+def _batches(inputs: Sequence[str], options: InputOptions) -> Iterator[pa.Table]:
+    rows: list[storage.Listed] = []
+    for listed in storage.list_media(inputs, options.exclude):
+        if listed.kind == "list":
+            yield _batch(rows)  # before the list's own: the first to be listed counts
+            rows = []
+            for items in read_list(listed, options.lists):
+                yield _with(_batch(items.listed), items.carried)
+        else:
+            rows.append(listed)
+        if len(rows) == _ROWS_PER_BATCH:
+            yield _batch(rows)
+            rows = []
+    yield _batch(rows)
 
 
-def total_bytes(listing: pa.Table) -> int:
-    """The bytes of all listed items."""
-    return pc.sum(listing["size"]).as_py() or 0
+def _batch(rows: Sequence[storage.Listed]) -> pa.Table:
+    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(8)]
+    uri, kind, size, mtime, version, place, fault, fields = columns
+    places = [None if one is None else one._asdict() for one in place]
+    texts = [None if one is None else json.dumps(one, default=str) for one in fields]
+    arrays = [uri, kind, size, mtime, version, places, fault]
+    found = [pa.array(column, field.type) for column, field in zip(arrays, tables.LISTED, strict=True)]
+    return pa.table([*found, pa.array(texts, pa.string())], schema=tables.LISTED.append(_FIELDS))
+
+
+def _with(rows: pa.Table, carried: pa.Table) -> pa.Table:
+    for name in carried.column_names:
+        rows = rows.append_column(name, carried[name])
+    return rows
+
+
+# --- one table of all -------------------------------------------------------------------------------------------------
+
+
+def _listing(batches: Iterator[pa.Table], options: InputOptions) -> Listing:
+    spool = Spool(options.rows_in_memory)
+    schema = tables.LISTED
+    said = _Fields(options.lists.columns)
+    for batch in batches:
+        schema = _unified(schema, pa.schema([field for field in batch.schema if field.name != _FIELDS.name]))
+        said.look_at(batch[_FIELDS.name])
+        spool.add(batch)
+    schema = _unified(schema, said.schema())
+    items = size = 0
+
+    def finished(parts: list[pa.Table]) -> pa.Table:
+        nonlocal items, size
+        rows = _once(said.in_place([_shaped(part, schema) for part in parts], parts, schema))
+        items += len(rows)
+        size += pc.sum(rows["size"]).as_py() or 0
+        return rows
+
+    spool.change(finished)
+    return Listing(items, size, schema, spool)
+
+
+def _unified(schema: pa.Schema, more: pa.Schema) -> pa.Schema:
+    try:
+        return pa.unify_schemas([schema, more], promote_options="permissive")
+    except pa.ArrowTypeError:
+        for field in more:
+            if field.name in schema.names and not _meet(schema.field(field.name).type, field.type):
+                raise UsageError(
+                    f"column {field.name!r} is {schema.field(field.name).type} in one input and {field.type} in "
+                    "another; make them alike, or say which columns to carry with --columns"
+                ) from None
+        raise
+
+
+def _meet(one: pa.DataType, other: pa.DataType) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive")
+    except pa.ArrowTypeError:
+        return False
+    return True
+
+
+def _shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _once(rows: pa.Table) -> pa.Table:
+    """Each uri once, the first of it; sorted by container and place there, or by uri."""
+    numbered = rows.select(["uri"]).append_column("row", pa.array(range(len(rows)), pa.int64()))
+    first = numbered.group_by("uri").aggregate([("row", "min")])["row_min"]
+    rows = rows.take(first)
+    place = rows["place"].combine_chunks()
+    container = pc.coalesce(pc.struct_field(place, "container"), rows["uri"].combine_chunks())
+    order = pa.table({"container": container, "at": pc.struct_field(place, "offset"), "uri": rows["uri"]})
+    order = pc.sort_indices(order, sort_keys=[("container", "ascending"), ("at", "ascending"), ("uri", "ascending")])
+    return rows.take(order).combine_chunks()
+
+
+class _Fields:
+    """What sidecars say: a column per field, of a type that fits all its values, whatever the order they came in."""
+
+    def __init__(self, wanted: Sequence[str] | None):
+        self._wanted = wanted
+        self._kinds: dict[str, set[str]] = defaultdict(set)
+
+    def look_at(self, texts: pa.ChunkedArray) -> None:
+        """Learn the kinds of values."""
+        for text in texts.drop_null().to_pylist():
+            for name, value in json.loads(text).items():
+                if value is not None and (self._wanted is None or _column(name) in self._wanted):
+                    self._kinds[_column(name)].add(_kind(value))
+
+    def schema(self) -> pa.Schema:
+        """A field for each that had a value, sorted by name."""
+        return pa.schema([(name, _type_of(kinds)) for name, kinds in sorted(self._kinds.items())])
+
+    def in_place(self, shaped: list[pa.Table], raw: list[pa.Table], schema: pa.Schema) -> pa.Table:
+        """The shaped tables as one, with the fields of the raw ones."""
+        rows = pa.concat_tables(shaped) if shaped else schema.empty_table()
+        if not self._kinds:
+            return rows
+        texts = [text for part in raw for text in part[_FIELDS.name].to_pylist()]
+        for name in self._kinds:
+            field = schema.field(name)
+            values = [None if text is None else _value(json.loads(text), name, field.type) for text in texts]
+            said = pc.coalesce(rows[name].combine_chunks(), pa.array(values, field.type))
+            rows = rows.set_column(schema.get_field_index(name), field, said)
+        return rows
+
+
+def _column(name: str) -> str:
+    """The column of a field: its name, or with a prefix where MEDIA has a column of that name."""
+    return f"json_{name}" if name in tables.MEDIA.names or name in tables.LISTED.names or name == "fields" else name
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if value in _INT64 else "text"
+    return {float: "float", str: "text"}.get(type(value), "text")
+
+
+def _type_of(kinds: set[str]) -> pa.DataType:
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds == {"int"}:
+        return pa.int64()
+    return pa.float64() if kinds <= {"int", "float"} else pa.string()
+
+
+def _value(fields: dict[str, Any], name: str, kind: pa.DataType) -> Any:
+    value = next((value for key, value in fields.items() if _column(key) == name), None)
+    if value is None or not pa.types.is_string(kind) or isinstance(value, str):
+        return float(value) if value is not None and pa.types.is_floating(kind) else value
+    return json.dumps(value, ensure_ascii=False)

@@ -20,6 +20,7 @@ class Clip(NamedTuple):
 
     uri: str
     segment: SegmentNumbers | None = None
+    place: storage.Member | None = None  # in an archive
 
 
 class Cut(NamedTuple):
@@ -27,6 +28,7 @@ class Cut(NamedTuple):
 
     uri: str
     seconds: float
+    place: storage.Member | None = None
 
 
 class Merge(NamedTuple):
@@ -71,7 +73,7 @@ def _do_video(item: Clip | Cut | Merge, work: Work, watch: Watch) -> Answer:
         return video_answer([unpacked_piece(piece) for piece in item.pieces], work.hashers, work.sampling)
     watch.enter(DECODING)
     policy = video_policy(work.sampling, work.policy.max_pixels)
-    with storage.open_object(item.uri) as file:
+    with storage.open_object(item.uri, place=item.place) as file:
         if isinstance(item, Cut):
             return Answer(segments=[(*segment,) for segment in cut_segments(file, item.seconds, policy)])
         segment = Segment(*item.segment) if item.segment else Segment()
@@ -103,10 +105,11 @@ def from_wire(header: Sequence[Any], body: bytes) -> Item:
     if kind == "image":
         return body
     if kind == "cut":
-        return Cut(*fields)
+        uri, seconds, place = fields
+        return Cut(uri, seconds, storage.Member(*place) if place else None)
     if kind == "clip":
-        uri, segment = fields
-        return Clip(uri, tuple(segment) if segment else None)
+        uri, segment, place = fields
+        return Clip(uri, tuple(segment) if segment else None, storage.Member(*place) if place else None)
     pieces, start = [], 0
     for length in fields[0]:
         pieces.append(body[start : start + length])

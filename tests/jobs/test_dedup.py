@@ -373,6 +373,7 @@ def test_one_more_hasher_ten_more_files_and_a_changed_one_do_only_that_work(corp
     assert all_rows(out) == all_rows(tmp_path / "fresh")
 
 
+SEQUENCES = int(os.environ.get("NEARDUP_SEQUENCES", "25"))  # of steps in the next test; 200 take a few minutes
 STEPS = [
     "add",
     "add",
@@ -389,7 +390,9 @@ STEPS = [
 ]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=SEQUENCES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9)), min_size=2, max_size=8))
 def test_an_incremental_run_equals_a_fresh_one(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
@@ -455,6 +458,7 @@ def test_transient_errors_are_tried_again_others_are_not(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.errors import TransientError
+    from pipeline.storage import reading
 
     read = storage.read_object
 
@@ -464,7 +468,7 @@ def test_transient_errors_are_tried_again_others_are_not(
         return read(uri)
 
     (photos / "text.jpg").write_text("no photo")
-    monkeypatch.setattr(storage, "read_object", flaky)
+    monkeypatch.setattr(reading, "read_object", flaky)
     first = hash_only(photos, tmp_path / "out")
     assert first["failed"] == {"permanent": 1, "transient": 1}
     monkeypatch.undo()

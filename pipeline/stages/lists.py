@@ -1,0 +1,183 @@
+"""Lists of items: text, CSV, JSON lines and Parquet files with a column of uris, or of the images' bytes themselves.
+
+What else a list says of its items is carried through, typed as the list has it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+
+from pipeline import storage, tables
+from pipeline.errors import MediaError, UndecodableError, UsageError
+from pipeline.storage import rows as parquet_rows
+
+URI_COLUMNS = ("uri", "url", "path", "file", "filename", "file_name", "filepath", "image_url", "image_path")
+_ROWS_AT_A_TIME = 16_384
+_JSON_BLOCK_BYTES = 16 << 20  # a line must fit into it
+_TAKEN = frozenset([*tables.MEDIA.names, *tables.LISTED.names])
+
+
+class ListOptions(NamedTuple):
+    """How lists are read."""
+
+    uri_column: str | None = None  # None: one of the usual names
+    columns: tuple[str, ...] | None = None  # what is carried through; None: all
+
+
+class Items(NamedTuple):
+    """Some items of a list, and a row for each of what the list says of it."""
+
+    listed: list[storage.Listed]
+    carried: pa.Table
+
+
+def read_list(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
+    """The items of a list file, in order. Raises UsageError for a list that cannot be meant."""
+    name = found.uri
+    try:
+        if name.lower().endswith(".parquet"):
+            yield from _of_parquet(found, options)
+        else:
+            table = _table(name, options)
+            column = _uri_column(name, table.schema, options)
+            for start in range(0, len(table), _ROWS_AT_A_TIME):
+                rows = table.slice(start, _ROWS_AT_A_TIME)
+                yield Items(_listed(found, rows[column], start), _carried(name, rows, column, options))
+    except (MediaError, UndecodableError) as error:
+        raise UsageError(f"cannot read the list {name!r}: {error}") from error
+
+
+def _table(name: str, options: ListOptions) -> pa.Table:
+    data = storage.read_object(name)
+    suffix = name.rsplit(".", 1)[-1].lower()
+    try:
+        if suffix == "txt":
+            lines = data.decode("utf-8-sig").splitlines()
+            return pa.table({options.uri_column or "uri": pa.array([one for one in lines if one.strip()], pa.string())})
+        if suffix in ("csv", "tsv"):
+            parse = pa.csv.ParseOptions(delimiter="," if suffix == "csv" else "\t", newlines_in_values=True)
+            return pa.csv.read_csv(pa.BufferReader(data), parse_options=parse)
+        read = pa.json.ReadOptions(block_size=_JSON_BLOCK_BYTES)
+        return pa.json.read_json(pa.BufferReader(data), read_options=read)
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        if "Empty CSV file" in str(error) or not data.strip():
+            raise UsageError(f"the list {name!r} is empty") from error
+        raise UsageError(f"the list {name!r} is no {suffix} that can be read: {str(error).splitlines()[0]}") from error
+
+
+def _uri_column(name: str, schema: pa.Schema, options: ListOptions) -> str:
+    usual = [options.uri_column] if options.uri_column else [one for one in URI_COLUMNS if one in schema.names]
+    if not usual or usual[0] not in schema.names:
+        has = ", ".join(schema.names[:20]) or "none"
+        missing = f"no column {options.uri_column!r}" if options.uri_column else "no column of uris such as uri or url"
+        raise UsageError(f"the list {name!r} has {missing}; its columns are {has}: name one with --uri-column")
+    kind = schema.field(usual[0]).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise UsageError(f"column {usual[0]!r} of the list {name!r} holds {kind}, not uris; choose with --uri-column")
+    return usual[0]
+
+
+def _listed(found: storage.Listed, uris: pa.ChunkedArray, first: int) -> list[storage.Listed]:
+    base = found.uri.rsplit("/", 1)[0]
+    texts = uris.to_pylist()
+    for number, text in enumerate(texts):
+        if text and (why := storage.secret_in(text)):
+            raise UsageError(
+                f"row {first + number + 1} of the list {found.uri!r} holds a url with {why}, which would stand in "
+                "every table; give it through the store's own configuration"
+            )
+    named = [storage.resolved(text, base) for text in texts if text]
+    objects = storage.list_objects(named)
+    return [
+        next(objects)
+        if text
+        else found._replace(uri=storage.numbered(found.uri, first + number), kind="image", fault="its row has no uri")
+        for number, text in enumerate(texts)
+    ]
+
+
+def _carried(name: str, rows: pa.Table, without: str, options: ListOptions) -> pa.Table:
+    wanted = [one for one in rows.column_names if one != without]
+    if options.columns is not None:
+        wanted = [one for one in wanted if one in options.columns]
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"the list {name!r} has two columns of one name; rename one")
+    if clash := sorted(set(wanted) & _TAKEN):
+        raise UsageError(
+            f"column {clash[0]!r} of the list {name!r} has the name of one of MEDIA's own; rename it, or say which "
+            "columns to carry with --columns"
+        )
+    return pa.table({one: _plain(rows[one]) for one in wanted}) if wanted else pa.table({"": rows[without]}).select([])
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_null(kind):
+        return column.cast(pa.string())
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _of_parquet(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
+    with parquet_rows.opened(found.uri) as file:
+        schema = file.schema_arrow
+        holds_bytes = _bytes_column(schema, options)
+        column = holds_bytes.partition(".")[0] if holds_bytes else _uri_column(found.uri, schema, options)
+        others = [name for name in schema.names if name != column]
+        if options.columns is not None:
+            others = [name for name in others if name in options.columns]
+        if not holds_bytes:
+            read = [column, *others]
+        elif holds_bytes.endswith(".bytes"):
+            paths = [f"{column}.path"] if schema.field(column).type.get_field_index("path") >= 0 else []
+            read = [*paths, *others]
+        else:
+            read = others
+        sizes = parquet_rows.estimates(file, holds_bytes) if holds_bytes else None
+        first = 0
+        for batch in _batches(file, read):
+            rows = pa.Table.from_batches([batch])
+            if holds_bytes is None or sizes is None:
+                yield Items(_listed(found, rows[column], first), _carried(found.uri, rows, column, options))
+            else:
+                numbers = range(first, first + len(batch))
+                yield Items(
+                    [_row(found, number, int(sizes[number]), holds_bytes) for number in numbers],
+                    _carried_beside(found.uri, rows, column, len(batch), options),
+                )
+            first += len(batch)
+
+
+def _batches(file: pa.parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    if columns:
+        yield from file.iter_batches(_ROWS_AT_A_TIME, columns=list(columns))
+        return
+    for start in range(0, file.metadata.num_rows, _ROWS_AT_A_TIME):  # nothing but bytes: nothing to read yet
+        rows = min(_ROWS_AT_A_TIME, file.metadata.num_rows - start)
+        yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[""])
+
+
+def _bytes_column(schema: pa.Schema, options: ListOptions) -> str | None:
+    """The column of the images' bytes where that is what to read: named, by a usual name, or no other choice."""
+    if options.uri_column:
+        return parquet_rows.bytes_column(schema, options.uri_column)
+    has_uris = any(name in URI_COLUMNS for name in schema.names)
+    return parquet_rows.bytes_column(schema, None, sole=not has_uris)
+
+
+def _row(found: storage.Listed, number: int, size: int, column: str) -> storage.Listed:
+    place = storage.Member(found.uri, "row", number, size, 0, None, column)
+    return found._replace(uri=storage.numbered(found.uri, number), kind="image", size=None, member=place)
+
+
+def _carried_beside(name: str, rows: pa.Table, column: str, length: int, options: ListOptions) -> pa.Table:
+    """What is carried of rows with bytes: the path in a struct of bytes and path is their original name."""
+    carried = _carried(
+        name, rows.append_column("", pa.nulls(length)) if "" not in rows.column_names else rows, "", options
+    )
+    return carried.drop_columns([column]) if column in carried.column_names else carried

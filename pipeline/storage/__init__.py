@@ -1,0 +1,83 @@
+"""Urls, listings, bulk reads, whole parts, the manifest. The only package that uses fsspec.
+
+A *root* is the uri of an output folder; a *name* is a path below a root, such as `media/part-1f00.parquet`.
+
+    urls        what an item is called, which store it lies in, what must not be written down
+    retrying    what is tried again, what a foreign error means
+    objects     one object: its facts, its bytes, a file over it
+    members     items inside containers: where they lie, what they are called
+    tars, zips, rows   the containers; `containers` opens any of them
+    reading     bulk reads within a budget, single reads
+    sidecars    what the files beside a member say of it
+    listing     what an input holds
+    parts       files of an output, whole or not there
+    copies      objects copied byte for byte
+    manifest    which parts are live
+"""
+
+from pipeline.storage.copies import copy
+from pipeline.storage.listing import (
+    IMAGE_SUFFIXES,
+    LIST_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Listed,
+    kind_of,
+    list_media,
+    list_objects,
+)
+from pipeline.storage.manifest import MANIFEST, commit_manifest, read_manifest
+from pipeline.storage.members import Member, container_of, numbered
+from pipeline.storage.parts import (
+    TEMPORARY,
+    create,
+    delete,
+    delete_unfinished,
+    list_folder,
+    list_names,
+    open_part,
+    read,
+    write,
+    writing,
+)
+from pipeline.storage.reading import Content, Wanted, open_object, read_ahead, read_object
+from pipeline.storage.urls import absolute, forget, is_inside, is_local, local_path, redacted, resolved, secret_in
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LIST_SUFFIXES",
+    "MANIFEST",
+    "TEMPORARY",
+    "VIDEO_SUFFIXES",
+    "Content",
+    "Listed",
+    "Member",
+    "Wanted",
+    "absolute",
+    "commit_manifest",
+    "container_of",
+    "copy",
+    "create",
+    "delete",
+    "delete_unfinished",
+    "forget",
+    "is_inside",
+    "is_local",
+    "kind_of",
+    "list_folder",
+    "list_media",
+    "list_names",
+    "list_objects",
+    "local_path",
+    "numbered",
+    "open_object",
+    "open_part",
+    "read",
+    "read_ahead",
+    "read_manifest",
+    "read_object",
+    "redacted",
+    "resolved",
+    "secret_in",
+    "write",
+    "writing",
+]

@@ -1,0 +1,68 @@
+"""Containers opened: what an archive holds, and the one member that a uri names."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from pipeline.errors import MissingError, UndecodableError
+from pipeline.storage import tars, zips
+from pipeline.storage.members import ARCHIVE_SUFFIXES, Address, Entry, Member, addresses, numbered
+from pipeline.storage.objects import Window, facts
+
+_WALKS: dict[str, Callable[[Window], Iterator[Entry]]] = {"tar": tars.entries, "zip": zips.entries}
+
+
+class Held(NamedTuple):
+    """One entry of an archive with its uri."""
+
+    uri: str
+    entry: Entry
+
+
+def is_archive(name: str) -> bool:
+    """Is it an archive by its name?"""
+    return name.rsplit(".", 1)[-1].lower() in ARCHIVE_SUFFIXES
+
+
+def held_in(container: str, size: int) -> list[Held]:
+    """Everything an archive holds, in its order. Raises MissingError or TransientError where it cannot be read."""
+    walk = _WALKS[ARCHIVE_SUFFIXES[container.rsplit(".", 1)[-1].lower()]]
+    entries = list(walk(Window(container, size)))
+    return [Held(uri, entry) for uri, entry in zip(addresses(container, entries), entries, strict=True)]
+
+
+def located(uri: str, named: Address) -> tuple[Member, int | None]:
+    """The member that a uri names, and its unpacked size where that is known; its container is walked to find it.
+
+    Raises MissingError where there is none, UndecodableError where it cannot be read.
+    """
+    if named.number is not None and named.container.lower().endswith(".parquet"):
+        return _row(named.container, named.number), None
+    found = facts(named.container)
+    entry = _index(named.container, found.size or 0, found.version).get(uri)
+    if entry is None:
+        raise MissingError(f"the archive has no such member: {named.container}")
+    if entry.fault or entry.member is None:
+        raise UndecodableError(entry.fault or "it has no bytes")
+    return entry.member, entry.size
+
+
+@lru_cache(maxsize=8)
+def _index(container: str, size: int, version: str) -> dict[str, Entry]:
+    """The entries of an archive by uri; each under its number too."""
+    del version  # another content is another index
+    if not is_archive(container):
+        raise MissingError(f"not an archive by its name: {container}")
+    held = held_in(container, size)
+    found = {numbered(container, number): one.entry for number, one in enumerate(held)}
+    return found | {one.uri: one.entry for one in held if one.entry.name is not None}
+
+
+def _row(container: str, number: int) -> Member:
+    from pipeline.storage import rows  # brings Arrow, of which the child has no use
+
+    with rows.opened(container) as file:
+        column = rows.bytes_column(file.schema_arrow, None)
+        if column is None or number >= file.metadata.num_rows:
+            raise MissingError("the file has no such row, or no column of image bytes")
+        return Member(container, "row", number, int(rows.estimates(file, column)[number]), 0, None, column)

@@ -1,0 +1,191 @@
+"""One object: its facts, its bytes, some of its bytes, a file over it. Everything here is patient."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from pipeline.errors import MissingError, TransientError
+from pipeline.storage.retrying import patiently
+from pipeline.storage.urls import is_local, open_filesystem
+
+_RANGE_BYTES = 1 << 20  # fetched at a time where an object is read by ranges
+_FAR_BYTES = 1 << 20  # places further apart than this are fetched one by one
+_WINDOW_BYTES = 4 << 20
+_GLANCE_BYTES = 8 << 10
+
+
+class Facts(NamedTuple):
+    """What a store says of an object. `version` changes whenever the content may have: etag, else mtime and size."""
+
+    size: int | None  # None where the store does not say
+    mtime: datetime | None
+    version: str
+
+
+def facts(uri: str) -> Facts:
+    """The facts of one object. Raises MissingError, or TransientError after the last attempt."""
+
+    def look() -> Facts:
+        filesystem, path = open_filesystem(uri)
+        return facts_of(filesystem.info(path))
+
+    return patiently(look)
+
+
+def facts_of(info: dict[str, Any]) -> Facts:
+    """The facts in what fsspec tells about a file."""
+    size = info.get("size")
+    if info.get("islink") and (target := Path(info["name"])).exists():
+        info = {**info, "mtime": target.stat().st_mtime}
+    moment = info.get("LastModified") or info.get("mtime") or info.get("created") or info.get("Last-Modified")
+    if isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment, UTC)
+    elif isinstance(moment, str):
+        try:
+            moment = parsedate_to_datetime(moment)
+        except ValueError:
+            moment = None
+    mtime = moment if isinstance(moment, datetime) else None
+    etag = info.get("ETag") or info.get("etag")
+    since = round(mtime.timestamp() * 1_000_000) if mtime else 0
+    version = str(etag).strip('"') if etag else f"{since:x}-{size or 0:x}"
+    return Facts(None if size is None else int(size), mtime, version)
+
+
+def read_whole(uri: str) -> bytes:
+    """The bytes of one object. Raises MissingError, or TransientError after the last attempt."""
+
+    def whole() -> bytes:
+        filesystem, path = open_filesystem(uri)
+        return bytes(filesystem.cat_file(path))
+
+    return patiently(whole)
+
+
+def read_at_most(uri: str, most: int) -> bytes:
+    """The bytes of an object whose size nobody told, or its first `most` + 1 where it is larger."""
+
+    def some() -> bytes:
+        filesystem, path = open_filesystem(uri)
+        with filesystem.open(path, "rb", **({} if is_local(uri) else {"block_size": 0})) as file:
+            found = bytearray()
+            while len(found) <= most and (more := file.read(min(_RANGE_BYTES, most + 1 - len(found)))):
+                found += more
+        return bytes(found)
+
+    return patiently(some)
+
+
+def read_range(uri: str, start: int, end: int) -> bytes:
+    """The bytes of an object from `start` to before `end`. Raises TransientError where there are fewer."""
+
+    def some() -> bytes:
+        filesystem, path = open_filesystem(uri)
+        data = bytes(filesystem.cat_file(path, start=start, end=end))
+        if len(data) != end - start:
+            raise TransientError(f"asked for {end - start:,} bytes at {start:,}, given {len(data):,}")
+        return data
+
+    return patiently(some) if end > start else b""
+
+
+@dataclass
+class Window:
+    """An object read forwards in places: near ones are fetched together, far ones each alone."""
+
+    uri: str
+    size: int
+    _start: int = 0
+    _data: bytes = b""
+    _last: int = field(default=0, repr=False)
+
+    def read(self, start: int, length: int) -> bytes:
+        """The bytes at a place; fewer where the object ends."""
+        end = min(start + length, self.size)
+        if start >= end:
+            return b""
+        if not (self._start <= start and end <= self._start + len(self._data)):
+            near = start - self._last < _FAR_BYTES
+            ahead = max(length, _WINDOW_BYTES if near else _GLANCE_BYTES)
+            self._start = start
+            self._data = read_range(self.uri, start, min(start + ahead, self.size))
+        self._last = start
+        return self._data[start - self._start : end - self._start]
+
+
+def open_file(uri: str) -> BinaryIO:
+    """A seekable file over one object, of which only the ranges that are read are fetched.
+
+    Opening and reading raise MissingError, or TransientError after the last attempt.
+    """
+    filesystem, path = open_filesystem(uri)
+    options = {} if is_local(uri) else {"block_size": _RANGE_BYTES}
+    file = _PatientFile(patiently(lambda: filesystem.open(path, "rb", **options)))
+    if not file.seekable():
+        file.close()
+        raise MissingError("its server gives no ranges, and so no file to seek in")
+    return cast("BinaryIO", file)
+
+
+class _PatientFile(io.RawIOBase):
+    """A file whose reads are tried again where they may."""
+
+    def __init__(self, file: Any):
+        self._file = file
+
+    def read(self, size: int | None = -1) -> bytes:
+        position = self._file.tell()
+        return patiently(lambda: (self._file.seek(position), bytes(self._file.read(size)))[1])
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class Section(io.RawIOBase):
+    """A seekable file over a part of another: a member that lies in its archive as it is."""
+
+    def __init__(self, opened: Callable[[], BinaryIO], start: int, length: int):
+        self._file = opened()
+        self._start, self._length, self._at = start, length, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._length - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        self._file.seek(self._start + self._at)
+        data = self._file.read(wanted)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

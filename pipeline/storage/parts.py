@@ -1,0 +1,160 @@
+"""Whole parts: files of an output that are there as a whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from pipeline.errors import NeardupError, RunError
+from pipeline.storage.objects import open_file
+from pipeline.storage.retrying import first_line, patiently
+from pipeline.storage.urls import is_local, local_path, open_filesystem
+
+TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
+T = TypeVar("T")
+
+
+def write(root: str, name: str, data: bytes) -> None:
+    """Write `name` whole or not at all: a temporary name and a rename on disk, one PUT on an object store."""
+    where = f"{root}/{name}"
+    filesystem, path = open_filesystem(where)
+    if is_local(where):
+        with writing(root, name) as file:
+            file.write(data)
+    else:
+        _said(f"write {where}", lambda: patiently(lambda: filesystem.pipe_file(path, data)))
+
+
+@contextmanager
+def writing(root: str, name: str) -> Iterator[BinaryIO]:
+    """A file to write from front to back: `name` exists when the block has ended well, and is as it was otherwise."""
+    filesystem, path = open_filesystem(f"{root}/{name}", streams=True)
+    try:
+        with _unfinished_file(filesystem, path, is_local(root)) as file:
+            yield file
+    except OSError as error:
+        if isinstance(error, NeardupError):  # what the block has read, not what it wrote
+            raise
+        raise RunError(f"cannot write {root}/{name}: {error.strerror or first_line(error)}") from error
+
+
+@contextmanager
+def _unfinished_file(filesystem: Any, path: str, on_disk: bool) -> Iterator[Any]:
+    if not on_disk:
+        file = filesystem.open(path, "wb", autocommit=False)
+        try:
+            yield file
+            file.close()
+            file.commit()
+        except BaseException:
+            file.discard()
+            raise
+        return
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(final)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def create(root: str, name: str, data: bytes) -> bool:
+    """Write `name` only if it does not exist yet; False when it does."""
+    filesystem, path = open_filesystem(f"{root}/{name}")
+
+    def attempt() -> bool:
+        try:
+            if is_local(root):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            filesystem.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return read(root, name) == data  # true when an attempt succeeded whose answer was lost
+        return True
+
+    return _said(f"write {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt))
+
+
+def read(root: str, name: str) -> bytes | None:
+    """The bytes of `name`, None when it does not exist."""
+    where = f"{root}/{name}"
+    filesystem, path = open_filesystem(where)
+
+    def attempt() -> bytes | None:
+        try:
+            return bytes(filesystem.cat_file(path))
+        except FileNotFoundError:
+            return None
+
+    return _said(f"read {where}", attempt if is_local(where) else lambda: patiently(attempt))
+
+
+def open_part(root: str, name: str) -> BinaryIO:
+    """A seekable file over one part, so that only the wanted columns are read."""
+    where = f"{root}/{name}"
+    filesystem, path = open_filesystem(where)
+    opener: Callable[[], BinaryIO] = lambda: filesystem.open(path, "rb")  # noqa: E731
+    return _said(f"read {where}", opener if is_local(where) else lambda: open_file(where))
+
+
+def list_folder(folder: str) -> dict[str, int]:
+    """The files directly in a folder, by name, with their sizes; none when it does not exist."""
+    filesystem, path = open_filesystem(folder)
+
+    def attempt() -> list[dict[str, Any]]:
+        try:
+            return list(filesystem.ls(path, detail=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    found = _said(f"list {folder}", attempt if is_local(folder) else lambda: patiently(attempt))
+    return {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
+
+
+def list_names(root: str) -> list[str]:
+    """The name of every whole file below a root, sorted, by one listing; unfinished files are not among them."""
+    filesystem, path = open_filesystem(root)
+    filesystem.invalidate_cache()
+    prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
+    names = _said(f"list {root}", lambda: patiently(lambda: filesystem.find(path)))
+    return sorted(name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
+
+
+def delete(root: str, names: Collection[str]) -> None:
+    """Delete files of an output; those already gone are no error."""
+    for name in names:
+        filesystem, path = open_filesystem(f"{root}/{name}")
+
+        def attempt(filesystem: Any = filesystem, path: str = path) -> bool:
+            try:
+                filesystem.rm_file(path)
+            except FileNotFoundError:
+                return False
+            return True
+
+        if not _said(f"delete {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt)):
+            continue
+        folder = local_path(f"{root}/{name}")
+        while folder and (folder := folder.parent) != local_path(root) and not any(folder.iterdir()):
+            folder.rmdir()  # an empty folder left behind would read as an empty table
+
+
+def _said(what: str, action: Callable[[], T]) -> T:
+    """The outcome of an action on an output. Raises RunError, in words, where the store fails it."""
+    try:
+        return action()
+    except OSError as error:  # MissingError and TransientError are such
+        raise RunError(f"cannot {what}: {error.strerror or first_line(error)}") from error
+
+
+def delete_unfinished(root: str) -> None:
+    """Delete what interrupted writers left: files that were never renamed to their final name."""
+    folder = local_path(root)
+    for leftover in folder.rglob(f"*{TEMPORARY}") if folder else ():
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,167 @@
+"""Urls: what an item is called, which store it lies in, and what must never be written down.
+
+A *uri* is absolute and as fsspec opens it; local paths are `file:///…` with nothing escaped, so that a name such as
+`a%20b.jpg` and the name `a b.jpg` stay two items. No character of a name is special: `#`, `?` and `::` are parts of it.
+"""
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import UsageError
+
+CONNECTIONS = 32  # to one store at a time: as many as there are reads under way
+_TIMEOUT_S = 30
+_S3 = ("s3", "s3a")
+_CHAIN = re.compile(r"[a-z0-9_]+::")  # a chain of filesystems, such as simplecache::s3://…
+_USER = re.compile(r"(?<=://)[^/\s@]*@")
+_QUERY = re.compile(r"(?<=\?)[^\s'\")>]+")
+_SECRET = re.compile(
+    r"[?&]([^=&#]*(token|secret|passw|signature|credential|api[-_]?key|access[-_]?key)[^=&#]*|sig|key|auth)=", re.I
+)
+
+
+def absolute(path: str) -> str:
+    """The uri of a path or url: `photos` becomes `file:///…/photos`, other urls stay, without a trailing slash.
+
+    Raises UsageError for an unknown protocol, and for a url that carries credentials.
+    """
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    elif "://" in path:
+        protocol = path.split("://", 1)[0].split("::")[-1]
+        if protocol not in fsspec.available_protocols():
+            raise UsageError(f"unknown protocol {protocol!r} in {path!r}; known are file, s3, memory, http, …")
+        if why := secret_in(path):
+            raise UsageError(f"{redacted(path)!r} holds {why}; give it through the store's own configuration")
+        return path.rstrip("/")
+    return "file://" + os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+
+
+def resolved(text: str, base: str) -> str:
+    """The uri that a line or cell of a list means: itself, or relative to `base`, the uri of the list's folder.
+
+    Nothing is refused here: what cannot be opened becomes an error row when it is read.
+    """
+    if "://" in text and not text.startswith("file://"):
+        return text
+    if text.startswith(("/", "file://")) or base.startswith("file://"):
+        path = os.path.join(base.removeprefix("file://"), text.removeprefix("file://"))  # noqa: PTH118 - keeps the text
+        return "file://" + os.path.abspath(path)  # noqa: PTH100
+    return f"{base}/{text.removeprefix('./')}"
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of a local uri, None for any other store."""
+    return Path(uri.removeprefix("file://")) if uri.startswith("file://") else None
+
+
+def is_inside(uri: str, folder: str) -> bool:
+    """Does `uri` lie at or below `folder`? Local links are followed."""
+    here, there = local_path(uri), local_path(folder)
+    if here and there:
+        return here.resolve().is_relative_to(there.resolve())
+    return uri == folder or uri.startswith(folder + "/")
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def secret_in(url: str) -> str | None:
+    """What a url carries that must not be written into tables, in words; None for a url that may be shown."""
+    if "://" not in url or url.startswith("file://"):
+        return None
+    if ":" in "".join(_USER.findall(url)):
+        return "a user's password"
+    if found := _SECRET.search(url):
+        return f"a credential (its parameter {found[1]!r})"
+    return None
+
+
+def redacted(text: str) -> str:
+    """A text without the users, passwords and queries of the urls in it."""
+    return _QUERY.sub("…", _USER.sub("…@", text)) if "://" in text else text
+
+
+# --- filesystems ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def local() -> Any:
+    """The filesystem of this machine."""
+    return LocalFileSystem(auto_mkdir=True)
+
+
+def open_filesystem(uri: str, streams: bool = False) -> tuple[Any, str]:
+    """The filesystem of a uri, one for all threads of this process, and the path in it.
+
+    It leaves it to us to try again, unless it `streams` what it is given: what has gone by cannot be given again.
+    """
+    if uri.startswith("file://"):  # never through the url parser: a local name may hold '::' or '#'
+        return local(), uri.removeprefix("file://")
+    protocol, _, path = uri.partition("://")
+    if protocol in _S3:
+        return _s3(protocol, streams, os.getpid()), path
+    if _CHAIN.match(uri):
+        filesystem, path = url_to_fs(uri)
+        return filesystem, path
+    return _plain(protocol, _host(uri), os.getpid()), _path(uri)
+
+
+def is_local(uri: str) -> bool:
+    """Is it a file of this machine?"""
+    return uri.startswith("file://")
+
+
+def _host(uri: str) -> str:
+    """The part of a url that decides which server is asked; nothing where the filesystem asks any."""
+    protocol = uri.partition("://")[0]
+    if protocol in ("http", "https", "memory"):
+        return ""
+    return uri.partition("://")[2].split("/")[0]
+
+
+def _path(uri: str) -> str:
+    if uri.startswith("memory://"):  # its own parser takes '::' in a name for a chain
+        return "/" + uri.removeprefix("memory://").strip("/")
+    filesystem = fsspec.get_filesystem_class(uri.partition("://")[0])
+    return str(filesystem._strip_protocol(uri))
+
+
+@lru_cache(maxsize=16)
+def _plain(protocol: str, host: str, _process: int) -> Any:
+    kind = fsspec.get_filesystem_class(protocol)
+    return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(f"{protocol}://{host}"))
+
+
+@lru_cache(maxsize=4)
+def _s3(protocol: str, streams: bool, _process: int) -> Any:
+    """An S3 client whose pool fits our reads; what is configured for it elsewhere stays."""
+    configured = dict(fsspec.config.conf.get(protocol, {}).get("config_kwargs", {}))
+    client = {
+        "max_pool_connections": CONNECTIONS,
+        "connect_timeout": _TIMEOUT_S,
+        "read_timeout": _TIMEOUT_S,
+        "retries": {"mode": "standard", "total_max_attempts": 7 if streams else 1},
+    }
+    # with more than one request per object, s3fs asks for its size first: one more round trip for every photo
+    filesystem = fsspec.filesystem(
+        protocol, config_kwargs={**client, **configured}, max_concurrency=1, use_listings_cache=False
+    )
+    if not streams:
+        filesystem.retries = 1
+    return filesystem
+
+
+def forget() -> None:
+    """Open every store anew, as after a change of the environment."""
+    for opened in (_s3, _plain):
+        opened.cache_clear()
+    for kind in {type(local()), *(fsspec.get_filesystem_class(name) for name in ("s3", "http"))}:
+        kind.clear_instance_cache()

@@ -1,0 +1,151 @@
+"""Lists: whose uris, which columns are carried, what is refused in one line."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import PHOTOS, rows
+from tools.https_service import Reply, service
+
+from jobs.dedup import run_hash
+from pipeline import storage, tables
+from pipeline.config import HashJob
+from pipeline.errors import UsageError
+
+
+def hash_only(given: Any, output: Path, **settings: Any) -> dict[str, Any]:
+    inputs = [str(one) for one in given] if isinstance(given, list) else [str(given)]
+    job = {"inputs": inputs, "output": str(output), "cluster": "none", "child": {"enabled": False}, **settings}
+    return run_hash(HashJob.model_validate(job), "none")
+
+
+def test_columns_are_carried_with_their_types(photos: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in photos.iterdir())[:3]
+    table = pa.table(
+        {
+            "label": pa.array(["a", None, "c"]),
+            "url": [f"photos/{name}" for name in names],
+            "score": pa.array([1, 2, 3], pa.int16()),
+            "box": pa.array([[1.0, 2.0], None, []], pa.list_(pa.float32())),
+            "nothing": pa.nulls(3),
+        }
+    )
+    pq.write_table(table, tmp_path / "list.parquet")
+    out = tmp_path / "out"
+    assert hash_only(tmp_path / "list.parquet", out)["decoded"] == 3
+    part = storage.read_manifest(f"file://{out}")["media"][0]
+    schema = pq.read_schema(out / part)
+    assert schema.names == [*tables.MEDIA.names, "label", "score", "box", "nothing"]
+    assert [schema.field(name).type for name in ("score", "box", "nothing")] == [
+        pa.int16(),
+        pa.list_(pa.field("element", pa.float32())),
+        pa.string(),
+    ]
+    said = {str(r["uri"]).rsplit("/", 1)[1]: (r["label"], r["score"], r["box"]) for r in rows(out, "media")}
+    assert said == {names[0]: ("a", 1, [1.0, 2.0]), names[1]: (None, 2, None), names[2]: ("c", 3, [])}
+    hash_only(tmp_path / "list.parquet", tmp_path / "few", columns=["score"])
+    assert set(rows(tmp_path / "few", "media")[0]) == {*tables.MEDIA.names, "score"}
+
+
+def test_what_a_list_says_is_what_it_says_last(photos: Path, tmp_path: Path) -> None:
+    """Nothing is read again when only a list's columns change, and the rows are those of a fresh run."""
+    listed = sorted(photos.iterdir())
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{path},1\n" for path in listed))
+    hash_only(tmp_path / "list.csv", tmp_path / "out", slices={"items": 3})
+    for number, text in enumerate(["path,label\n{},1\n", "path,label,new\n{},x,2.5\n", "path\n{}\n"]):
+        header, line = text.split("\n")[:2]
+        changed = [line.format(path).replace(",1", f",{n // 5}") for n, path in enumerate(listed)]
+        (tmp_path / "list.csv").write_text("\n".join([header, *changed]))
+        summary = hash_only(tmp_path / "list.csv", tmp_path / "out")
+        assert "items" not in summary["stages"]["hash"] and summary["decoded"] == 10
+        hash_only(tmp_path / "list.csv", tmp_path / f"fresh{number}")
+        fresh = rows(tmp_path / f"fresh{number}", "media")
+        assert sorted(map(str, rows(tmp_path / "out", "media"))) == sorted(map(str, fresh))
+
+
+def test_rows_of_a_list_that_cannot_be_read_are_rows(photos: Path, tmp_path: Path) -> None:
+    photo = next(photos.iterdir())
+    lines = ["uri,n", f"{photo},1", f"{photos}/gone.jpg,2", ",3", "nothing://x.jpg,4", f"{photo},5", "~/x.jpg,6"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    summary = hash_only(tmp_path / "list.csv", tmp_path / "out")
+    said = {str(r["uri"]): (r["n"], r["error_class"]) for r in rows(tmp_path / "out", "media")}
+    assert summary["listed"] == 5 and said == {
+        f"file://{photo}": (1, None),  # of two rows with one uri, the first
+        f"file://{photos}/gone.jpg": (2, "permanent"),
+        f"file://{tmp_path}/list.csv#member=2": (3, "permanent"),
+        "nothing://x.jpg": (4, "permanent"),
+        f"file://{tmp_path}/~/x.jpg": (6, "permanent"),
+    }
+
+
+REFUSED = {
+    "no column": ("list.csv", "a,b\n1,2\n", {}, "no column of uris .* columns are a, b: name one with --uri-column"),
+    "another column": ("list.csv", "a,b\n1,2\n", {"uri_column": "c"}, "no column 'c'; its columns are a, b"),
+    "numbers": ("list.csv", "url\n1\n", {}, "column 'url' .* holds int64, not uris"),
+    "a clash": ("list.csv", "url,width\nx.jpg,5\n", {}, "column 'width' .* MEDIA's own; rename it, or .* --columns"),
+    "ragged": ("list.csv", "url,a\nx.jpg\n", {}, "no csv that can be read"),
+    "empty": ("list.csv", "", {}, "is empty"),
+    "no json": ("list.jsonl", "{url:", {}, "no jsonl that can be read"),
+    "no parquet": ("list.parquet", "PAR1", {}, "cannot read the list"),
+    "a password": ("list.txt", "https://u:p4ss@h/x.jpg", {}, "row 1 .* a user's password"),
+    "a token": ("list.txt", "a.jpg\nhttps://h/x.jpg?b=1&X-Amz-Signature=p4ss", {}, "row 2 .* 'X-Amz-Signature'"),
+    "compressed": ("a.tar.gz", "x", {}, "compressed tar"),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_lists_that_cannot_be_meant(how: str, tmp_path: Path) -> None:
+    name, text, settings, message = REFUSED[how]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        hash_only(tmp_path / name, tmp_path / "out", **settings)
+    assert "\n" not in str(caught.value) and "p4ss" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_of_two_lists_that_do_not_meet(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"url,label\n{PHOTOS[0]},1\n")
+    (tmp_path / "b.csv").write_text(f"url,label\n{PHOTOS[1]},x\n")
+    with pytest.raises(UsageError, match="column 'label' is int64 in one input and string in another"):
+        hash_only([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out")
+    assert hash_only([tmp_path / "a.csv", photos], tmp_path / "out")["decoded"] == 11
+
+
+def test_secrets_in_a_url_are_refused_and_shown_nowhere(tmp_path: Path) -> None:
+    for url in ("s3://me:p4ss@bucket/x", "https://host/a.jpg?token=p4ss"):
+        for job in ({"given": url, "output": tmp_path / "out"}, {"given": tmp_path, "output": url}):
+            with pytest.raises(UsageError, match="give it through the store's own configuration") as caught:
+                hash_only(**job)
+            assert "p4ss" not in str(caught.value)
+    assert storage.redacted("cannot GET https://u:p4ss@h/x?sig=p4ss (403)") == "cannot GET https://…@h/x?… (403)"
+
+
+def test_a_list_of_pages_on_the_web(tmp_path: Path) -> None:
+    photo = PHOTOS[0].read_bytes()
+    with service(None) as web:
+        web.replies[:] = [Reply(body=photo)]
+        (tmp_path / "list.txt").write_text(f"{web.url}/a%20b.jpg\n{web.url}/a b.jpg\n{web.url}/c.jpg\n")
+        hash_only(tmp_path / "list.txt", tmp_path / "out")
+        sizes = {str(r["uri"]).removeprefix(web.url): (r["size"], r["error"]) for r in rows(tmp_path / "out", "media")}
+        assert sizes == dict.fromkeys(["/a%20b.jpg", "/a b.jpg", "/c.jpg"], (len(photo), None))
+        web.replies[:] = [Reply(403)]
+        web.requests.clear()
+        assert hash_only(tmp_path / "list.txt", tmp_path / "refused")["failed"] == {"permanent": 3}
+        assert len(web.requests) <= 3 * 3  # looked up, then asked for once
+
+
+def test_what_is_excluded(photos: Path, tmp_path: Path) -> None:
+    (photos / "thumbs" / "deep").mkdir(parents=True)
+    shutil.copy(PHOTOS[0], photos / "thumbs" / "deep" / "x.jpg")
+    shutil.copy(PHOTOS[0], photos / "image1-small.jpg")
+    for patterns, left in [
+        (["thumbs"], 11),
+        (["*-small.*"], 11),
+        (["thumbs/*", "image?.jpg"], 2),
+        (["deep/x.jpg"], 12),
+    ]:
+        summary = hash_only(photos, tmp_path / "out", exclude=patterns)
+        assert summary["listed"] == left, patterns
