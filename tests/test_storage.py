@@ -49,10 +49,10 @@ def test_a_list_of_uris_has_a_row_for_each_also_for_those_that_are_not_there(tmp
 
     here = [storage.absolute(str(photo)) for photo in PHOTOS[:3]]
     gone = [f"file://{tmp_path}/gone.jpg", "memory://gone.jpg", "nothing://x", "github://x", "file:///a\0b"]
-    listed = list_uris([*here, *gone, *here])
+    (listed,) = list_uris([*here, *gone, *here]).buckets()
     assert listed["uri"].to_pylist() == sorted([*here, *gone])
-    expected = list_inputs([str(photo) for photo in PHOTOS[:3]]).to_pylist()
-    assert [row for row in listed.to_pylist() if row["uri"] in here] == expected
+    (expected,) = list_inputs([str(photo) for photo in PHOTOS[:3]]).buckets()
+    assert [row for row in listed.to_pylist() if row["uri"] in here] == expected.to_pylist()
     assert {(row["size"], row["mtime"], row["version"]) for row in listed.to_pylist() if row["uri"] in gone} == {
         (None, None, "unknown")
     }

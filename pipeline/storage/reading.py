@@ -138,7 +138,10 @@ def _begun(unit: _Unit, max_bytes: int, pool: ThreadPoolExecutor) -> "Future[lis
     """Begin to read a unit: on the event loop of a store that has one, which costs no thread; else on a thread."""
     (item, *others) = unit.items
     if unit.kind == "whole" and not others and item.size is not None and not _refused(item, max_bytes):
-        filesystem, path = open_filesystem(item.uri)
+        try:
+            filesystem, path = open_filesystem(item.uri)
+        except Exception:  # a thread finds out why, and what that means
+            filesystem, path = None, ""
         if isinstance(filesystem, AsyncFileSystem) and address(item.uri) is None:
             return asyncio.run_coroutine_threadsafe(_read_awaited(filesystem, path, item.size), filesystem.loop)
     return pool.submit(_read_unit, unit, max_bytes)

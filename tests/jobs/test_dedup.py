@@ -263,7 +263,7 @@ def test_a_tile_shared_by_many_tasks_gives_the_same(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline import joins
-    from pipeline.stages import joining
+    from pipeline.stages import tiles
 
     for number in range(10):
         with Image.open(photos / f"image{number + 1}.jpg") as photo:
@@ -271,7 +271,7 @@ def test_a_tile_shared_by_many_tasks_gives_the_same(
     dedup(photos, tmp_path / "whole")
     bands = tuple([joins.Band(8, 1)] * 26)
     planned = joins.Plan((20, 20), 256, 51, bands, 0.0, 0.0)
-    monkeypatch.setattr(joining, "_WORTH_A_PLAN", 0)
+    monkeypatch.setattr(tiles, "_WORTH_A_PLAN", 0)
     monkeypatch.setattr(joins, "plan", lambda *_: planned)
     summary = dedup(photos, tmp_path / "shared", block_rows=12)
     stage = summary["stages"]["join phash:hash_size=16"]
