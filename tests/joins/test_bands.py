@@ -89,7 +89,7 @@ def test_bands_find_pairs_that_differ_only_on_one_band() -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_reference_blocks_taken_a_few_at_a_time(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.joins.bitslices.LOOKUP_BYTES", step * 3 * 8 * 10 * 64)
+    monkeypatch.setattr("pipeline.joins.bitslices.LOOKUP_BYTES", step * 2 * 8 * 18 * 64)
     hashes = planted(np.random.default_rng(1), 3000, 64, 12)
     for bands in (EVERY_PAIR, [Band(2, 0)] * 12, [Band(5, 1)] * 6):
         found = joins.concatenated(joins.self_join_chunks(hashes, 11, 500, bands))
