@@ -50,6 +50,14 @@ BlockBy = Annotated[
     list[str] | None,
     typer.Option("--block-by", metavar="RULE", help="Pair only within the same folder, or pattern:REGEX; repeat: any."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="E", help="exact, or annoy: approximate, its recall measured.  [default: exact]"),
+]
+Trees = Annotated[int | None, typer.Option("--trees", metavar="N", help="Trees of an annoy index.  [default: 10]")]
+SearchK = Annotated[
+    int | None, typer.Option("--search-k", metavar="N", help="Nodes of it that a query inspects, instead of many.")
+]
 Groups = Annotated[
     str | None,
     typer.Option("--groups", metavar="KIND", help="component, diameter or clique-like.  [default: component]"),
@@ -157,6 +165,9 @@ def dedup(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    engine: Engine = None,
+    trees: Trees = None,
+    search_k: SearchK = None,
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
@@ -186,6 +197,9 @@ def dedup(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "engine": engine,
+        "trees": trees,
+        "search_k": search_k,
         "groups": groups,
         "keep": keep,
         "protect": protect,
@@ -272,6 +286,9 @@ def join(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    engine: Engine = None,
+    trees: Trees = None,
+    search_k: SearchK = None,
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
@@ -288,6 +305,9 @@ def join(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "engine": engine,
+        "trees": trees,
+        "search_k": search_k,
         "groups": groups,
         "keep": keep,
         "protect": protect,
@@ -551,6 +571,8 @@ def _show(summary: dict[str, Any]) -> None:
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
     for spec, count in summary.get("pairs", {}).items():
         table.add_row("pairs", f"{count:,} by {spec}")
+        if measured := summary["stages"][f"join {spec}"].get("measured"):
+            table.add_row("recall", _recall(measured))
     if "groups" in summary:
         table.add_row("groups", f"{summary['groups']:,} of {summary['grouped_items']:,} items")
         table.add_row("duplicates", f"{summary['duplicate_bytes']:,} bytes could be saved")
@@ -572,6 +594,12 @@ def _show(summary: dict[str, Any]) -> None:
     elif summary.get("groups"):
         for line in _how_to_look(str(where)):
             console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _recall(measured: dict[str, Any]) -> str:
+    """How much an approximate join has found, in words."""
+    of = f"of the {measured['matches']:,} matches of {measured['hashes']:,} hashes joined exactly"
+    return f"{measured['recall']:.1%} {of}" if measured["matches"] else f"not known: none {of}"
 
 
 def _how_to_look(where: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from jobs.progress import Style, stage
-from pipeline import storage
+from pipeline import joins, storage
 from pipeline.child import Limits
 from pipeline.config import DedupJob, EnrichJob, HashJob, Job, JoinJob
 from pipeline.errors import RunError, UsageError
@@ -86,6 +86,8 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
     """The hashers of a job with the radius of each. Raises UsageError for what cannot be joined."""
     if job.radius_bits is not None and len(job.hashers) > 1:
         raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
+    if job.engine == "annoy":
+        joins.require_annoy()
     for rule in job.block_by:
         pairing.check_block_rule(rule)
     grouping.read_policy(job.groups, job.keep, job.protect)
@@ -99,6 +101,10 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
             wanted.append(Wanted(maker, joining.Radius("hamming", min(job.radius_bits, maker.hasher.hash_length))))
         else:
             raise UsageError(f"--radius-bits does not fit {maker.spec}, whose hashes are real-valued; give a threshold")
+        if job.engine == "annoy" and wanted[-1].radius.metric != "hamming":
+            raise UsageError(
+                f"--engine annoy joins hashes of bits, and those of {maker.spec} are real-valued: leave it"
+            )
     return wanted
 
 
@@ -248,9 +254,10 @@ def join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}
+    annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
     for maker, radius in wanted:
         begun = time.perf_counter()
-        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality)
+        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, annoy)
         done: Counter[str] = Counter()
         with stage(style, "join", len(prepared.tasks), "tiles") as advance:
             for tile in pool.mapper(joining.join_tile, prepared.tasks):
@@ -258,7 +265,7 @@ def join_stages(
                 advance(1, 0, 0)
         matches = joining.all_matches(root, prepared)
         found = pairing.write_pairs(root, maker, prepared, matches, job.block_by)
-        joined = joining.write_joined(root, maker, prepared, matches)
+        joined = joining.write_joined(root, maker, prepared, matches) if annoy is None else {}
         check()
         manifest = {**storage.read_manifest(root), **joined}
         live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-")
@@ -273,6 +280,9 @@ def join_stages(
             "hubs": found.hub_rows,
             **done,
         }
+        if annoy:
+            measured = joining.measured_recall(prepared, matches, radius)
+            summary["stages"][f"join {maker.spec}"]["measured"] = measured
     begun = time.perf_counter()
     grouped = grouping.write_groups(root, grouping.read_policy(job.groups, job.keep, job.protect))
     check()

@@ -2,13 +2,17 @@
 
 `JOINS` is the catalogue of engines; `self_join` and `cross_join` are the exact one: `plan` says whether it compares
 every pair or only those that are close on a band of bits. All of it runs on the calling thread, without the GIL while
-it compares.
+it compares. What an engine that is not exact has missed, `recall` measures.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import UsageError
+from pipeline.joins.approximate import Annoy, annoy_cross_join_chunks, annoy_self_join_chunks, require_annoy
 from pipeline.joins.bands import EVERY_PAIR, Band, check_bands, join_bands, lay_out
 from pipeline.joins.matches import Matches, concatenated, in_order
 from pipeline.joins.plans import Plan, choose_plan
@@ -19,16 +23,21 @@ __all__ = [
     "CHUNK_PAIRS",
     "EVERY_PAIR",
     "JOINS",
+    "Annoy",
     "Band",
     "Engine",
     "Matches",
     "Plan",
+    "annoy_cross_join_chunks",
+    "annoy_self_join_chunks",
     "concatenated",
     "cross_join",
     "cross_join_chunks",
     "distinct",
     "plan",
     "radius_from_threshold",
+    "recall",
+    "require_annoy",
     "self_join",
     "self_join_chunks",
 ]
@@ -108,6 +117,17 @@ def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:
     return choose_plan(left_words, right_words, take_sample(left_words, other, hashes.shape[1] * 8), radius_bits)
 
 
+def recall(hashes: Hashes, radius_bits: int, found: Matches, sample: NDArray[np.int64]) -> tuple[int, int]:
+    """Of all matches of the rows `sample` with any row of `hashes`, joined exactly: how many are in `found`, and all.
+
+    `found` holds matches i < j between rows of `hashes`, whichever engine found them.
+    """
+    true = cross_join(hashes[sample], hashes, radius_bits)
+    i, j = np.minimum(sample[true.i], true.j), np.maximum(sample[true.i], true.j)
+    wanted = np.unique(i[i < j] * len(hashes) + j[i < j])
+    return int(np.isin(wanted, found.i * len(hashes) + found.j).sum()), len(wanted)
+
+
 def radius_from_threshold(threshold: float, bits: int) -> int:
     """The largest number d of `bits` differing bits with d / bits < threshold in float64; -1 when nothing can match.
 
@@ -134,4 +154,7 @@ class Engine(NamedTuple):
     exact: bool
 
 
-JOINS: dict[str, Engine] = {"exact": Engine(self_join_chunks, cross_join_chunks, exact=True)}
+JOINS: dict[str, Engine] = {
+    "exact": Engine(self_join_chunks, cross_join_chunks, exact=True),
+    "annoy": Engine(annoy_self_join_chunks, annoy_cross_join_chunks, exact=False),
+}

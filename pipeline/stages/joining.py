@@ -24,6 +24,7 @@ from pipeline.stages.live import WORK, Maker
 UPRIGHT = VARIANTS.index("r0")
 _WORTH_A_PLAN = 1 << 32  # pairs of hashes; fewer are compared within a second
 _SHARES = 16  # tasks per planned tile
+_RECALL_HASHES = 2000  # joined exactly to see what an approximate join has missed
 
 
 class Radius(NamedTuple):
@@ -56,6 +57,7 @@ class JoinTask(NamedTuple):
     radius: Radius
     bands: tuple[joins.Band, ...] = ()  # how the hashes are compared; left to the kernel when empty
     share: tuple[int, int] = (0, 1)  # (k, n): every n-th of these bands from band k on
+    annoy: joins.Annoy | None = None  # not exact
 
 
 class Tile(NamedTuple):
@@ -107,10 +109,18 @@ def radius_of(maker: Maker, threshold: float) -> Radius:
     return Radius(hasher.distance_metric, threshold)
 
 
-def prepare(root: str, maker: Maker, radius: Radius, block_rows: int, min_quality: int = 0) -> Prepared:
+def prepare(
+    root: str,
+    maker: Maker,
+    radius: Radius,
+    block_rows: int,
+    min_quality: int = 0,
+    annoy: joins.Annoy | None = None,
+) -> Prepared:
     """Collect the live hashes of one hasher, write the distinct ones as blocks, and plan the tiles.
 
-    Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side.
+    Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side. With annoy, all
+    are compared, approximately: what such a join has not found is no fact to build on.
     """
     manifest = storage.read_manifest(root)
     made_by = {"hasher": maker.stamp[:2], "hashes": _made_alike(root, maker, manifest), "radius": list(radius)}
@@ -121,7 +131,9 @@ def prepare(root: str, maker: Maker, radius: Radius, block_rows: int, min_qualit
     hashed = table.filter(pc.and_(pc.is_valid(table["hash"]), good))
     variants = pc.index_in(hashed["variant"], pa.array(VARIANTS)).to_numpy().astype(np.int64)
     distinct, sets = _distinct(_as_bytes(hashed["hash"]), variants == UPRIGHT)
-    fresh, known = _known_matches(root, manifest, maker, made_by, radius, distinct)
+    if annoy:
+        made_by["engine"] = ["annoy", *annoy]
+    fresh, known = _known_matches(root, manifest if annoy is None else {}, maker, made_by, radius, distinct)
     kinds = [distinct.upright & fresh, distinct.upright & ~fresh, ~distinct.upright & fresh, ~distinct.upright & ~fresh]
     order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
     key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
@@ -137,6 +149,8 @@ def prepare(root: str, maker: Maker, radius: Radius, block_rows: int, min_qualit
         if left.start <= right.start
     ]
     tasks = _planned(root, folder, pairs, maker, radius, distinct.hashes[order], block_rows)
+    if annoy:  # a tile is one index, and not shared
+        tasks = [task._replace(annoy=annoy, bands=(), share=(0, 1)) for task in tasks if task.share[0] == 0]
     present = set(storage.list_names(root))
     return Prepared(
         tasks=[task for task in tasks if task.tile not in present],
@@ -326,6 +340,10 @@ def join_tile(task: JoinTask) -> Tile:
 
 def _chunks(task: JoinTask, left: np.ndarray, right: np.ndarray) -> Iterator[joins.Matches | RealMatches]:
     metric, limit = task.radius
+    if task.annoy:
+        if task.left == task.right:
+            return joins.annoy_self_join_chunks(left, int(limit), joins.CHUNK_PAIRS, task.annoy)
+        return joins.annoy_cross_join_chunks(left, right, int(limit), joins.CHUNK_PAIRS, task.annoy)
     if metric == "hamming":
         bands = task.bands or None
         if task.left == task.right:
@@ -357,6 +375,14 @@ def all_matches(root: str, prepared: Prepared) -> joins.Matches:
     i, j, distance = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((j, i))
     return joins.Matches(i[order], j[order], distance[order])
+
+
+def measured_recall(prepared: Prepared, matches: joins.Matches, radius: Radius) -> dict[str, Any]:
+    """What share of the matches of some upright hashes, joined exactly with all, is among `matches`."""
+    upright = np.flatnonzero(prepared.distinct.upright)
+    sample = upright[np.linspace(0, len(upright) - 1, min(len(upright), _RECALL_HASHES)).astype(np.int64)]
+    found, true = joins.recall(prepared.distinct.hashes, int(radius.limit), matches, sample)
+    return {"recall": found / true if true else None, "found": found, "matches": true, "hashes": len(sample)}
 
 
 def write_joined(root: str, maker: Maker, prepared: Prepared, matches: joins.Matches) -> dict[str, list[str]]:
