@@ -1,4 +1,4 @@
-"""The command line: `neardup dedup | hash | join | match | enrich | export | explain | config`."""
+"""The command line: `neardup dedup | hash | join | match | plan | enrich | export | explain | config`."""
 
 import json
 import signal
@@ -487,6 +487,52 @@ def explain(
     from jobs.explain import run_explain
 
     print(_guarded(lambda: run_explain(output, uri, as_json), debug))
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup plan out --hasher pdq --radius-bits 31
+
+neardup plan photos"""
+)
+def plan(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="OUT|INPUT…", help="An output with hashes, or media not hashed yet.")
+    ] = None,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    min_quality: MinQuality = None,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say how a join would go about it: blocks, tiles, bands, seconds, memory. Nothing is joined or written."""
+    flags = {
+        "inputs": inputs,
+        "output": (inputs or ["."])[0],  # nothing is written
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "min_quality": min_quality,
+        "cluster": cluster,
+    }
+
+    def work() -> dict[str, Any]:
+        job = _with_threshold(config.load(config.DedupJob, config_file, tuple(sets or ()), flags), threshold)
+        from jobs.plan import run_plan
+
+        return run_plan(job)
+
+    planned = _guarded(work, debug)
+    if as_json:
+        print(json.dumps(planned, indent=1))
+        return
+    from jobs.plan import show
+
+    show(planned, Console())
 
 
 @app.command(name="config")

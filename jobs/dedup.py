@@ -258,11 +258,13 @@ def join_stages(
     for maker, radius in wanted:
         begun = time.perf_counter()
         prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, annoy)
+        prepared_s = _since(begun)
         done: Counter[str] = Counter()
         with stage(style, "join", len(prepared.tasks), "tiles") as advance:
             for tile in pool.mapper(joining.join_tile, prepared.tasks):
                 done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                 advance(1, 0, 0)
+        joined_s = _since(begun)
         matches = joining.all_matches(root, prepared)
         found = pairing.write_pairs(root, maker, prepared, matches, job.block_by)
         joined = joining.write_joined(root, maker, prepared, matches) if annoy is None else {}
@@ -272,6 +274,8 @@ def join_stages(
         summary["pairs"][maker.spec] = found.pair_rows
         summary["stages"][f"join {maker.spec}"] = {
             "seconds": _since(begun),
+            "seconds_preparing": prepared_s,
+            "seconds_of_tiles": round(joined_s - prepared_s, 3),
             "radius": list(radius),
             "hashes": len(prepared.rows.items),
             "distinct_hashes": len(prepared.distinct.hashes),

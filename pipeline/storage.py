@@ -493,6 +493,14 @@ def list_names(root: str) -> list[str]:
     )
 
 
+def total_size(root: str, names: Collection[str]) -> int:
+    """The bytes of these files of an output together, by one listing."""
+    filesystem, path = _open_filesystem(root)
+    prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
+    found = filesystem.find(path, detail=True)
+    return sum(int(found[prefix + name]["size"] or 0) for name in names if prefix + name in found)
+
+
 def delete(root: str, names: Collection[str]) -> None:
     """Delete files of an output; those already gone are no error."""
     for name in names:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UsageError
 from pipeline.joins.approximate import Annoy, annoy_cross_join_chunks, annoy_self_join_chunks, require_annoy
 from pipeline.joins.bands import EVERY_PAIR, Band, check_bands, join_bands, lay_out
+from pipeline.joins.bitslices import LOOKUP_BYTES
 from pipeline.joins.matches import Matches, concatenated, in_order
 from pipeline.joins.plans import Plan, choose_plan
 from pipeline.joins.sample import take_sample
@@ -34,6 +35,7 @@ __all__ = [
     "cross_join",
     "cross_join_chunks",
     "distinct",
+    "memory_bytes",
     "plan",
     "radius_from_threshold",
     "recall",
@@ -115,6 +117,11 @@ def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:
     left_words, right_words = as_words(hashes), None if right is None else as_words(right)
     other = left_words if right_words is None else right_words
     return choose_plan(left_words, right_words, take_sample(left_words, other, hashes.shape[1] * 8), radius_bits)
+
+
+def memory_bytes(rows: int, width: int) -> int:
+    """The memory that a join of so many rows of `width` bytes (of both sides together) takes beside its results."""
+    return rows * (4 * -(-width // 8) * 8 + 8) + CHUNK_PAIRS * 20 + LOOKUP_BYTES  # given, as words, reordered, sorted
 
 
 def recall(hashes: Hashes, radius_bits: int, found: Matches, sample: NDArray[np.int64]) -> tuple[int, int]:

@@ -28,6 +28,7 @@ FEW_PAIRS = 1 << 32  # below, every pair is compared: planning would take as lon
 CACHE_MISSES = 8.0  # a row costs so much more among many rows than in the sample, counting its work as a query
 MOST_ROWS = 1 << 20  # rows that are searched for some that fall in one bucket
 BUCKETS = 8  # so many buckets are measured
+_SKEW_BITS = 8
 BUCKET_SECONDS = 5e-9  # to look at one bucket of a band and one of the buckets that it meets
 
 
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
     bands: tuple[Band, ...]
     seconds: float
     every_pair_seconds: float
+    skew: float = 1.0  # how many times as often as uniform rows two of these agree on a few bits
 
     def __str__(self) -> str:
         left, right = self.rows
@@ -47,9 +49,12 @@ class Plan(NamedTuple):
         head = f"{size} hashes of {self.bits} bits at radius {self.radius_bits}: "
         if self.bands == EVERY_PAIR:
             return f"{head}compare every pair, about {self.every_pair_seconds:.2g} s"
+        return f"{head}{self.how()}, about {self.seconds:.2g} s (every pair: {self.every_pair_seconds:.2g} s)"
+
+    def how(self) -> str:
+        """The bands in words."""
         kinds = dict.fromkeys(self.bands)
-        bands = ", ".join(f"{self.bands.count(b)} bands of {b.bits} bits at radius {b.radius_bits}" for b in kinds)
-        return f"{head}{bands}, about {self.seconds:.2g} s (every pair: {self.every_pair_seconds:.2g} s)"
+        return ", ".join(f"{self.bands.count(b)} bands of {b.bits} bits at radius {b.radius_bits}" for b in kinds)
 
 
 class Costs(NamedTuple):
@@ -80,7 +85,9 @@ def choose_plan(left: NDArray[np.uint64], right: NDArray[np.uint64] | None, samp
         upper, more = divmod(radius_bits + 1, count)
         if upper + (more > 0) <= MOST_BAND_RADIUS + 1 and bits // count > 0:
             best = min(best, _best_bits(count - more, more, upper, bits, table))
-    return Plan(rows, bits, radius_bits, best[1], best[0], every_pair)
+    few = min(_SKEW_BITS, bits)
+    skew = float(_closeness(sample, [0])[0, few]) * 2.0**few
+    return Plan(rows, bits, radius_bits, best[1], best[0], every_pair, skew)
 
 
 def measure(words: NDArray[np.uint64], sample: Sample, radius_bits: int) -> Costs:

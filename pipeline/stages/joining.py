@@ -23,7 +23,8 @@ from pipeline.stages.live import WORK, Maker
 
 UPRIGHT = VARIANTS.index("r0")
 _WORTH_A_PLAN = 1 << 32  # pairs of hashes; fewer are compared within a second
-_SHARES = 16  # tasks per planned tile
+_SHARES = 16  # tasks per planned tile at most
+_SHARE_SECONDS = 0.5  # of a task, about: each reads and reorders its blocks anew
 _RECALL_HASHES = 2000  # joined exactly to see what an approximate join has missed
 
 
@@ -43,6 +44,7 @@ class Block(NamedTuple):
 
     name: str
     start: int  # number of its first hash
+    rows: int
     width: int  # bytes of a hash
 
 
@@ -84,6 +86,19 @@ class Distinct(NamedTuple):
     upright: np.ndarray  # bool (sets,): whether an upright row has it; two turned hashes need not be compared
 
 
+class Gathered(NamedTuple):
+    """The rows of one hasher that are to be joined, and their distinct hashes."""
+
+    hashed: pa.Table  # uri and frame_index of the rows
+    variants: np.ndarray  # int64 (rows,): index into VARIANTS
+    distinct: Distinct
+    sets: np.ndarray  # int64 (rows,): the distinct hash of each row
+    kinds: list[np.ndarray]  # bool (sets,) each: upright and new, upright and known, turned and new, turned and known
+    known: joins.Matches  # between sets, from an earlier join
+    left_out: int
+    made_by: dict[str, Any]
+
+
 class Prepared(NamedTuple):
     """A join ready to run. Sets are numbered as the distinct hashes are."""
 
@@ -122,33 +137,17 @@ def prepare(
     Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side. With annoy, all
     are compared, approximately: what such a join has not found is no fact to build on.
     """
-    manifest = storage.read_manifest(root)
-    made_by = {"hasher": maker.stamp[:2], "hashes": _made_alike(root, maker, manifest), "radius": list(radius)}
-    schema = tables.hashes_schema(hash_type(maker.hasher))
-    columns = ["uri", "variant", "frame_index", "hash", "quality"]
-    table = tables.read_table(root, manifest.get(maker.folder, []), schema, columns)
-    good = pc.greater_equal(table["quality"], pa.scalar(min_quality, pa.int16()))
-    hashed = table.filter(pc.and_(pc.is_valid(table["hash"]), good))
-    variants = pc.index_in(hashed["variant"], pa.array(VARIANTS)).to_numpy().astype(np.int64)
-    distinct, sets = _distinct(_as_bytes(hashed["hash"]), variants == UPRIGHT)
-    if annoy:
-        made_by["engine"] = ["annoy", *annoy]
-    fresh, known = _known_matches(root, manifest if annoy is None else {}, maker, made_by, radius, distinct)
-    kinds = [distinct.upright & fresh, distinct.upright & ~fresh, ~distinct.upright & fresh, ~distinct.upright & ~fresh]
+    gathered = gather(root, maker, radius, min_quality, annoy)
+    distinct, kinds, made_by = gathered.distinct, gathered.kinds, gathered.made_by
     order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
     key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
-    key.update(distinct.hashes[order].tobytes())
+    hashes = distinct.hashes if kinds[0].all() else distinct.hashes[order]
+    key.update(np.ascontiguousarray(hashes).data)
     folder = f"{WORK}/join-{key.hexdigest()}"
-    blocks = _write_blocks(root, folder, distinct.hashes, kinds, block_rows)
-    pairs = [
-        (left, right)
-        for kind, others in _COMPARED.items()
-        for left in blocks[kind]
-        for other in others
-        for right in blocks[other]
-        if left.start <= right.start
-    ]
-    tasks = _planned(root, folder, pairs, maker, radius, distinct.hashes[order], block_rows)
+    blocks = cut_blocks(folder, distinct.hashes.shape[1], kinds, block_rows)
+    _write_blocks(root, blocks, hashes)
+    pairs = compared_blocks(blocks)
+    tasks = _planned(root, folder, pairs, maker, radius, hashes)
     if annoy:  # a tile is one index, and not shared
         tasks = [task._replace(annoy=annoy, bands=(), share=(0, 1)) for task in tasks if task.share[0] == 0]
     present = set(storage.list_names(root))
@@ -157,11 +156,34 @@ def prepare(
         tiles=[task.tile for task in tasks],
         distinct=distinct,
         order=order,
-        known=known,
-        rows=_rows(hashed, sets, variants, len(distinct.hashes)),
-        left_out=len(table) - len(hashed),
+        known=gathered.known,
+        rows=_rows(gathered.hashed, gathered.sets, gathered.variants, len(distinct.hashes)),
+        left_out=gathered.left_out,
         made_by=made_by,
     )
+
+
+def gather(root: str, maker: Maker, radius: Radius, min_quality: int, annoy: joins.Annoy | None = None) -> Gathered:
+    """The live hashes of one hasher, the distinct ones among them, and what an earlier join says of those."""
+    manifest = storage.read_manifest(root)
+    made_by = {"hasher": maker.stamp[:2], "hashes": _made_alike(root, maker, manifest), "radius": list(radius)}
+    schema = tables.hashes_schema(hash_type(maker.hasher))
+    columns = ["uri", "variant", "frame_index", "hash", "quality"]
+    table = tables.read_table(root, manifest.get(maker.folder, []), schema, columns)
+    listed = len(table)
+    good = pc.greater_equal(table["quality"], pa.scalar(min_quality, pa.int16()))
+    wanted = pc.fill_null(pc.and_(pc.is_valid(table["hash"]), good), False)
+    hashed = table if pc.all(wanted).as_py() else table.filter(wanted)
+    variants = pc.index_in(hashed["variant"], pa.array(VARIANTS)).to_numpy().astype(np.int64)
+    hashes, hashed = _as_bytes(hashed["hash"]), hashed.select(["uri", "frame_index"])
+    del table  # the rows may be many: what is not needed any more goes
+    pa.default_memory_pool().release_unused()
+    distinct, sets = _distinct(hashes, variants == UPRIGHT)
+    if annoy:
+        made_by["engine"] = ["annoy", *annoy]
+    fresh, known = _known_matches(root, manifest if annoy is None else {}, maker, made_by, radius, distinct)
+    kinds = [distinct.upright & fresh, distinct.upright & ~fresh, ~distinct.upright & fresh, ~distinct.upright & ~fresh]
+    return Gathered(hashed, variants, distinct, sets, kinds, known, listed - len(hashed), made_by)
 
 
 # which kinds of hash are compared: 0 upright and new, 1 upright and known, 2 turned and new, 3 turned and known
@@ -183,23 +205,20 @@ def _planned(
     maker: Maker,
     radius: Radius,
     hashes: np.ndarray,
-    block_rows: int,
 ) -> list[JoinTask]:
     """The tasks of all tiles. A large tile is shared by several: each takes some of the bands that the planner chose.
 
     The plan is kept with the tiles, as an interrupted join must go on by the same one.
     """
     kept = storage.read(root, f"{folder}/plan.json")
-    plans: dict[str, list[list[int]]] = json.loads(kept) if kept else {}
+    plans: dict[str, tuple[int, list[list[int]]]] = json.loads(kept) if kept else {}
     tasks = []
     for left, right in pairs:
         tile = f"{folder}/tile-{left.start:012d}-{right.start:012d}"
-        sides = [hashes[block.start : block.start + block_rows] for block in (left, right)]
-        if radius.metric == "hamming" and tile not in plans and len(sides[0]) * len(sides[1]) > _WORTH_A_PLAN:
-            plan = joins.plan(sides[0], int(radius.limit), None if left == right else sides[1])
-            plans[tile] = [list(band) for band in plan.bands]
-        bands = tuple(joins.Band(*band) for band in plans.get(tile, ()))
-        shares = min(max(1, len(bands)), _SHARES)
+        if tile not in plans and worth_a_plan(left, right) and (plan := plan_tile(left, right, hashes, radius)):
+            plans[tile] = shares_of(plan), [list(band) for band in plan.bands]
+        shares, sizes = plans.get(tile, (1, []))
+        bands = tuple(joins.Band(*size) for size in sizes)
         tasks += [
             JoinTask(root, f"{tile}-{k:03d}.parquet", maker.hasher.dtype, left, right, radius, bands, (k, shares))
             for k in range(shares)
@@ -208,21 +227,58 @@ def _planned(
     return tasks
 
 
-def _write_blocks(
-    root: str, folder: str, hashes: np.ndarray, kinds: Sequence[np.ndarray], block_rows: int
-) -> list[list[Block]]:
-    """The hashes of each kind as work files of at most `block_rows`; blocks are numbered through all kinds."""
+def plan_tile(left: Block, right: Block, hashes: np.ndarray, radius: Radius) -> joins.Plan | None:
+    """How two blocks, or one with itself, of these `hashes` are joined; None where there is nothing to choose."""
+    if radius.metric != "hamming" or radius.limit < 0:
+        return None
+    sides = [hashes[block.start : block.start + block.rows] for block in (left, right)]
+    return joins.plan(sides[0], int(radius.limit), None if left == right else sides[1])
+
+
+def worth_a_plan(left: Block, right: Block) -> bool:
+    """Whether a tile is so large that its plan is kept and its bands may be shared among tasks."""
+    return left.rows * right.rows > _WORTH_A_PLAN
+
+
+def shares_of(plan: joins.Plan) -> int:
+    """Among how many tasks a tile is shared: each takes every so many-th band of the plan."""
+    return min(len(plan.bands), _SHARES, 1 + int(plan.seconds / _SHARE_SECONDS))
+
+
+def cut_blocks(folder: str, width: int, kinds: Sequence[np.ndarray], block_rows: int) -> list[list[Block]]:
+    """The blocks of at most `block_rows` hashes of each kind; they are numbered through all kinds."""
     blocks: list[list[Block]] = []
     begin = 0
     for kind in kinds:
-        chosen = np.ascontiguousarray(hashes[kind])
-        blocks.append([])
-        for start in range(0, len(chosen), block_rows):
-            block = Block(f"{folder}/block-{begin + start:012d}.bin", begin + start, hashes.shape[1])
-            storage.write(root, block.name, chosen[start : start + block_rows].tobytes())
-            blocks[-1].append(block)
-        begin += len(chosen)
+        count = int(kind.sum())
+        starts = range(begin, begin + count, block_rows)
+        ends = [min(start + block_rows, begin + count) for start in starts]
+        blocks.append(
+            [
+                Block(f"{folder}/block-{start:012d}.bin", start, end - start, width)
+                for start, end in zip(starts, ends, strict=True)
+            ]
+        )
+        begin += count
     return blocks
+
+
+def compared_blocks(blocks: Sequence[Sequence[Block]]) -> list[tuple[Block, Block]]:
+    """The tiles: which blocks, given by kind, are compared with which."""
+    return [
+        (left, right)
+        for kind, others in _COMPARED.items()
+        for left in blocks[kind]
+        for other in others
+        for right in blocks[other]
+        if left.start <= right.start
+    ]
+
+
+def _write_blocks(root: str, blocks: Sequence[Sequence[Block]], hashes: np.ndarray) -> None:
+    """Write the work files of all blocks; `hashes` are in their order."""
+    for block in (block for kind in blocks for block in kind):
+        storage.write(root, block.name, hashes[block.start : block.start + block.rows].tobytes())
 
 
 def _known_matches(
@@ -294,8 +350,10 @@ def _as_bytes(hashes: pa.ChunkedArray) -> np.ndarray:
 
 def _rows(hashed: pa.Table, sets: np.ndarray, variants: np.ndarray, distinct: int) -> Rows:
     uris, items = _numbered(hashed["uri"])
-    keys = np.stack([items, hashed["frame_index"].to_numpy()])
-    frames = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1) if len(items) else items
+    frame_index = hashed["frame_index"].to_numpy()
+    frames = items
+    if frame_index.any():
+        frames = np.unique(items * (frame_index.max() + 1) + frame_index, return_inverse=True)[1]
     order = np.lexsort((frames, variants, items, sets))
     starts = np.searchsorted(sets[order], np.arange(distinct + 1))
     return Rows(uris, items[order], frames[order], variants[order], starts)

@@ -139,9 +139,10 @@ def prepare(root: str, corpus: Side, listed: Side, how: Wanted, block_rows: int)
     key = blake2b(f"{how.maker.stamp}|{how.radius}|{block_rows}|{sizes}".encode(), digest_size=12)
     key.update(hashes[order].tobytes())
     folder = f"{WORK}/match-{key.hexdigest()}"
-    blocks = joining._write_blocks(root, folder, hashes, kinds, block_rows)
+    blocks = joining.cut_blocks(folder, hashes.shape[1], kinds, block_rows)
+    joining._write_blocks(root, blocks, hashes[order])
     pairs = [(a, b) for kind, others in _MEET.items() for a in blocks[kind] for other in others for b in blocks[other]]
-    tasks = joining._planned(root, folder, pairs, how.maker, how.radius, hashes[order], block_rows)
+    tasks = joining._planned(root, folder, pairs, how.maker, how.radius, hashes[order])
     present = set(storage.list_names(root))
     return Prepared(
         [task for task in tasks if task.tile not in present],
@@ -169,7 +170,7 @@ def all_matches(root: str, prepared: Prepared) -> joins.Matches:
 def matches_in_memory(corpus: Side, listed: Side, how: Wanted) -> joins.Matches:
     """The same without tiles or files."""
     left, right = (np.ascontiguousarray(side.distinct.hashes) for side in (corpus, listed))
-    first, second = (joining.Block("", number, left.shape[1]) for number in (0, 1))
+    first, second = (joining.Block("", number, len(side), side.shape[1]) for number, side in enumerate((left, right)))
     task = joining.JoinTask("", "", how.maker.hasher.dtype, first, second, how.radius)
     return _sorted(list(joining._chunks(task, left, right)))
 

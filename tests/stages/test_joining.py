@@ -95,7 +95,8 @@ def test_a_tile_spills_its_matches_in_chunks(tmp_path: Path, monkeypatch: pytest
     hashes = np.random.default_rng(0).integers(0, 16, (300, 1), np.uint8) * np.uint8([1, 0, 0])
     hashes[:, 1:] = np.arange(600).reshape(300, 2) % 251
     root = f"file://{tmp_path}"
-    ((block,),) = joining._write_blocks(root, "work/join-x", hashes, [np.ones(300, bool)], 300)
+    ((block,),) = blocks = joining.cut_blocks("work/join-x", 3, [np.ones(300, bool)], 300)
+    joining._write_blocks(root, blocks, hashes)
     task = joining.JoinTask(root, "work/join-x/tile-0-0.parquet", "bool", block, block, joining.Radius("hamming", 3))
     whole = joins.self_join(hashes, 3)
     assert len(whole.i) > 100
