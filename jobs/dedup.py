@@ -254,6 +254,7 @@ def join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}
+    pool.warm(joins.warm_up)  # while the hashes are gathered here
     annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
     for maker, radius in wanted:
         begun = time.perf_counter()

@@ -42,6 +42,7 @@ __all__ = [
     "require_annoy",
     "self_join",
     "self_join_chunks",
+    "warm_up",
 ]
 
 CHUNK_PAIRS = 1 << 22  # 84 MB of matches
@@ -122,6 +123,12 @@ def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:
 def memory_bytes(rows: int, width: int) -> int:
     """The memory that a join of so many rows of `width` bytes (of both sides together) takes beside its results."""
     return rows * (4 * -(-width // 8) * 8 + 8) + CHUNK_PAIRS * 20 + LOOKUP_BYTES  # given, as words, reordered, sorted
+
+
+def warm_up() -> None:
+    """Load the compiled kernels, so that the first join of this process need not: they take a second."""
+    for _found in self_join_chunks(np.zeros((3, 32), np.uint8), 31, bands=[Band(8, 1)] * 16):
+        pass
 
 
 def recall(hashes: Hashes, radius_bits: int, found: Matches, sample: NDArray[np.int64]) -> tuple[int, int]:

@@ -73,5 +73,5 @@ def test_what_cannot_be_planned_is_said_in_one_line(arguments: list[str], said: 
 
 def test_a_hasher_without_hashes_is_refused(tmp_path: Path) -> None:
     run("hash", SAMPLES / "copies", "-o", tmp_path / "out", "--cluster", "none", "--hasher", "pdq")
-    done = CliRunner().invoke(app, ["plan", str(tmp_path / "out"), "--hasher", "dhash"])
+    done = CliRunner().invoke(app, ["plan", str(tmp_path / "out"), "--hasher", "dhash@0.1"])
     assert done.exit_code == 2 and "has no hashes of dhash" in done.output
