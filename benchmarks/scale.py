@@ -85,12 +85,12 @@ def main() -> None:
             )
             lines += [row(rows, model, factor, task_s) for model in models]
             if (rows, radius) == (ROWS[-1], RADII[0]):
-                built, not_built = (
-                    min(one.core_s for one in some) * factor / 3600 for some in (models[:-1], models[-1:])
-                )
+                built = min(one.core_s for one in models[:-1]) * factor / 3600
+                not_built = models[-1].core_s * factor / 3600
+                met = "met" if built <= GOAL_HOURS else "MISSED"
                 goal = (
-                    f"A billion at {radius} bits, goal {GOAL_HOURS} core-hours: {built:.0f} by blocks on the largest of "
-                    f"these workers ({'met' if built <= GOAL_HOURS else 'MISSED'}), {not_built:.0f} by buckets."
+                    f"A billion at {radius} bits, goal {GOAL_HOURS} core-hours: {built:.0f} by blocks on the largest "
+                    f"of these workers ({met}), {not_built:.0f} by buckets."
                 )
         lines.append("")
     text = "\n".join([*lines, goal, "", *LEGEND])
