@@ -23,7 +23,7 @@ from pipeline.joins import plans
 from pipeline.joins.sample import take_sample
 from pipeline.joins.words import as_words
 from pipeline.run import workers
-from pipeline.stages import joining
+from pipeline.stages import tiles as tiling
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 ROWS = (10_000_000, 100_000_000, 1_000_000_000)
@@ -115,9 +115,9 @@ hash, 2.5 GB for 10 million (ARCHITECTURE.md, "Where it stops holding").
 
 def scheduled_seconds(tiles: int) -> float:
     """Seconds per task of so many that do nothing, through the mapper that runs real tiles."""
-    block = joining.Block("work/join-0/block-000000000000.bin", 0, 0, WIDTH)
-    radius = joining.Radius("hamming", RADII[0])
-    task = joining.JoinTask("file:///nowhere", "work/join-0/tile.parquet", "bool", block, block, radius)
+    block = tiling.Block("work/join-0/block-000000000000.bin", 0, 0, WIDTH)
+    radius = tiling.Radius("hamming", RADII[0])
+    task = tiling.JoinTask("file:///nowhere", "work/join-0/tile.parquet", "pdq", block, block, radius)
     with workers({"workers": 2}) as pool:
         for _done in pool.mapper(nothing, [task] * 100):
             pass
@@ -127,9 +127,9 @@ def scheduled_seconds(tiles: int) -> float:
         return (time.perf_counter() - begun) / tiles
 
 
-def nothing(_task: joining.JoinTask) -> joining.Tile:
+def nothing(_task: tiling.JoinTask) -> tiling.Tile:
     """An empty tile."""
-    return joining.Tile(0, 0)
+    return tiling.Tile(0, 0)
 
 
 def moved_seconds() -> float:
@@ -175,7 +175,7 @@ def blocks(rows: int, radius: int, sample: plans.Sample, costs: plans.Costs, mem
     own = plans.fastest((size, size), True, sample, radius, costs)
     across = plans.fastest((size, size), False, sample, radius, costs)
     others = count * (count - 1) // 2
-    shares, cross_shares = joining.shares_of(own), joining.shares_of(across)
+    shares, cross_shares = tiling.shares_of(own), tiling.shares_of(across)
     tasks = count * shares + others * cross_shares
     read = (count * shares + 2 * others * cross_shares) * size * WIDTH
     return Layout(

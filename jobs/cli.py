@@ -48,7 +48,27 @@ MinQuality = Annotated[
 ]
 BlockBy = Annotated[
     list[str] | None,
-    typer.Option("--block-by", metavar="RULE", help="Pair only within the same folder, or pattern:REGEX; repeat: any."),
+    typer.Option(
+        "--block-by",
+        metavar="RULE",
+        help="Pair only within the same folder, column:NAME (of MEDIA) or pattern:REGEX; repeat: any.",
+    ),
+]
+MaxNeighbours = Annotated[
+    int | None,
+    typer.Option(
+        "--max-neighbours",
+        metavar="N",
+        help="A hash near more than N others is a hub: its pairs with other hubs are thinned out.  [default: 1024]",
+    ),
+]
+AllPairs = Annotated[bool, typer.Option("--all-pairs", help="Write every pair, however many copies or neighbours.")]
+MinOverlap = Annotated[
+    float | None,
+    typer.Option("--min-overlap", metavar="R", help="Pair videos only if this share of one's frames match."),
+]
+MinMatches = Annotated[
+    int | None, typer.Option("--min-matches", metavar="N", help="Pair videos only if so many frames match.")
 ]
 Engine = Annotated[
     str | None,
@@ -168,6 +188,10 @@ def dedup(
     engine: Engine = None,
     trees: Trees = None,
     search_k: SearchK = None,
+    max_neighbours: MaxNeighbours = None,
+    all_pairs: AllPairs = False,
+    min_overlap: MinOverlap = None,
+    min_matches: MinMatches = None,
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
@@ -200,6 +224,10 @@ def dedup(
         "engine": engine,
         "trees": trees,
         "search_k": search_k,
+        "max_neighbours": max_neighbours,
+        "all_pairs": all_pairs or None,
+        "min_overlap": min_overlap,
+        "min_matches": min_matches,
         "groups": groups,
         "keep": keep,
         "protect": protect,
@@ -289,6 +317,10 @@ def join(
     engine: Engine = None,
     trees: Trees = None,
     search_k: SearchK = None,
+    max_neighbours: MaxNeighbours = None,
+    all_pairs: AllPairs = False,
+    min_overlap: MinOverlap = None,
+    min_matches: MinMatches = None,
     groups: Groups = None,
     keep: Keep = None,
     protect: Protect = None,
@@ -308,6 +340,10 @@ def join(
         "engine": engine,
         "trees": trees,
         "search_k": search_k,
+        "max_neighbours": max_neighbours,
+        "all_pairs": all_pairs or None,
+        "min_overlap": min_overlap,
+        "min_matches": min_matches,
         "groups": groups,
         "keep": keep,
         "protect": protect,
@@ -616,8 +652,15 @@ def _show(summary: dict[str, Any]) -> None:
         table.add_row("decoded", f"{summary['decoded']:,}")
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
     for spec, count in summary.get("pairs", {}).items():
-        table.add_row("pairs", f"{count:,} by {spec}")
-        if measured := summary["stages"][f"join {spec}"].get("measured"):
+        stage = summary["stages"][f"join {spec}"]
+        counts = {
+            "hubs": "hubs",
+            "left_out": "hashes of low quality left out",
+            "pairs_left_out": "pairs of too few frames left out",
+        }
+        more = "".join(f", {stage[key]:,} {what}" for key, what in counts.items() if stage[key])
+        table.add_row("pairs", escape(f"{count:,} by {spec}{more}"))
+        if measured := stage.get("measured"):
             table.add_row("recall", _recall(measured))
     if "groups" in summary:
         table.add_row("groups", f"{summary['groups']:,} of {summary['grouped_items']:,} items")

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from pipeline.errors import RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Workers, claimed, cluster_from_file, workers
-from pipeline.stages import cutting, grouping, hashing, joining, live, pairing
+from pipeline.stages import cutting, grouping, hashing, joining, live, pairing, tiles
 from pipeline.stages.listing import list_inputs, total_bytes
 from pipeline.work import Sampling
 
@@ -31,7 +32,7 @@ class Wanted(NamedTuple):
     """One hasher of a join, and how near its hashes must be."""
 
     maker: live.Maker
-    radius: joining.Radius
+    radius: tiles.Radius
 
 
 Summary = dict[str, Any]
@@ -98,7 +99,7 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
         if job.radius_bits is None:
             wanted.append(Wanted(maker, joining.radius_of(maker, _threshold(maker, text, threshold))))
         elif maker.hasher.distance_metric == "hamming":
-            wanted.append(Wanted(maker, joining.Radius("hamming", min(job.radius_bits, maker.hasher.hash_length))))
+            wanted.append(Wanted(maker, tiles.Radius("hamming", min(job.radius_bits, maker.hasher.hash_length))))
         else:
             raise UsageError(f"--radius-bits does not fit {maker.spec}, whose hashes are real-valued; give a threshold")
         if job.engine == "annoy" and wanted[-1].radius.metric != "hamming":
@@ -254,21 +255,27 @@ def join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}
-    pool.warm(joins.warm_up)  # while the hashes are gathered here
+    pairing.check_block_columns(root, job.block_by)
+    rules = pairing.Rules(job.block_by, job.all_pairs, job.min_overlap, job.min_matches)
+    most = 0 if job.all_pairs else job.max_neighbours
     annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
+    pool.warm(joins.warm_up)  # while the hashes are gathered here
     for maker, radius in wanted:
         begun = time.perf_counter()
-        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, annoy)
+        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, most, annoy)
         prepared_s = _since(begun)
+        if tiles.one_by_one(maker.hasher):
+            count = len(prepared.distinct.hashes)
+            print(f"{maker.spec} has a distance of its own: {count:,} hashes are compared one by one", file=sys.stderr)
         done: Counter[str] = Counter()
         with stage(style, "join", len(prepared.tasks), "tiles") as advance:
-            for tile in pool.mapper(joining.join_tile, prepared.tasks):
+            for tile in pool.mapper(tiles.join_tile, prepared.tasks):
                 done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                 advance(1, 0, 0)
         joined_s = _since(begun)
-        matches = joining.all_matches(root, prepared)
-        found = pairing.write_pairs(root, maker, prepared, matches, job.block_by)
-        joined = joining.write_joined(root, maker, prepared, matches) if annoy is None else {}
+        near = joining.all_matches(root, prepared)
+        found = pairing.write_pairs(root, maker, prepared, near, rules)
+        joined = joining.write_joined(root, maker, prepared, near) if annoy is None else {}
         check()
         manifest = {**storage.read_manifest(root), **joined}
         live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-")
@@ -282,11 +289,12 @@ def join_stages(
             "distinct_hashes": len(prepared.distinct.hashes),
             "left_out": prepared.left_out,
             "pairs": found.pair_rows,
+            "pairs_left_out": found.left_out,
             "hubs": found.hub_rows,
             **done,
         }
         if annoy:
-            measured = joining.measured_recall(prepared, matches, radius)
+            measured = joining.measured_recall(prepared, near, radius)
             summary["stages"][f"join {maker.spec}"]["measured"] = measured
     begun = time.perf_counter()
     grouped = grouping.write_groups(root, grouping.read_policy(job.groups, job.keep, job.protect))

@@ -11,7 +11,7 @@ from pipeline import storage
 from pipeline.config import EnrichJob, MatchJob
 from pipeline.errors import UsageError
 from pipeline.run import Workers, claimed, cluster_from_file, workers
-from pipeline.stages import joining, live, matching
+from pipeline.stages import live, matching, tiles
 from pipeline.stages.known import Known, ListOptions, output_of
 
 
@@ -88,7 +88,7 @@ def match_stages(
             prepared = matching.prepare(root, corpus.side, entries, how, job.block_rows)
             done: Counter[str] = Counter()
             with stage(style, "match", len(prepared.tasks), "tiles") as advance:
-                for tile in pool.mapper(joining.join_tile, prepared.tasks):
+                for tile in pool.mapper(tiles.join_tile, prepared.tasks):
                     done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                     advance(1, 0, 0)
             matches = matching.all_matches(root, prepared)

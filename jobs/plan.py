@@ -29,7 +29,9 @@ def run_plan(job: DedupJob) -> dict[str, Any]:
             raise UsageError(
                 f"{job.inputs[0]!r} has no hashes of {maker.spec}; add them: neardup hash … --hasher {maker.spec}"
             )
-        one = planning.outline(root, maker, radius, job.block_rows, job.min_quality)
+        one = planning.outline(
+            root, maker, radius, job.block_rows, job.min_quality, 0 if job.all_pairs else job.max_neighbours
+        )
         found[maker.spec] = {"radius": list(radius), **planning.as_json(one, _workers(job))}
     return {"inputs": list(job.inputs), "joins": found}
 

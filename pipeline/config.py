@@ -93,11 +93,19 @@ class JoinJob(Job):
     """PAIRS and GROUPS of the hashes that an output already has."""
 
     radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
-    block_by: tuple[str, ...] = Field((), description="pair only within: folder, pattern:REGEX; any of several")
+    block_by: tuple[str, ...] = Field(
+        (), description="pair only within: folder, column:NAME, pattern:REGEX; any of them"
+    )
     min_quality: int = Field(0, ge=0, le=100, description="leave hashes of lower quality out of the join")
     engine: Literal["exact", "annoy"] = Field("exact", description="annoy: approximate, its recall measured")
     trees: int = Field(10, gt=0, description="trees of an annoy index")
     search_k: int = Field(-1, ge=-1, description="nodes of it that a query inspects; -1: trees × neighbours")
+    max_neighbours: int = Field(
+        1024, ge=0, description="a hash near more others is a hub, see docs/pairs.md; 0: no limit"
+    )
+    all_pairs: bool = Field(False, description="write every pair, of hubs and of large sets of equal hashes too")
+    min_overlap: float = Field(0.0, ge=0, le=1, description="share of one side's frames that must match")
+    min_matches: int = Field(1, ge=1, description="frames that must match, as far as both sides have so many")
     groups: Literal["component", "diameter", "clique-like"] = Field("component", description="see docs/groups.md")
     keep: tuple[str, ...] = Field(("-pixels", "-bytes", "mtime", "uri"), description="criteria of what to keep")
     protect: tuple[str, ...] = Field((), description="prefixes of uris that are kept in any case")

@@ -70,17 +70,24 @@ PAIRS = pa.schema(
         pa.field("overlap_a", pa.float64(), nullable=False),  # share of a's joined rows that match
         pa.field("overlap_b", pa.float64(), nullable=False),
         pa.field("variant", pa.string(), nullable=False),  # the transform of b that matched
-        pa.field("offset_s", pa.float64()),
+        pa.field("offset_s", pa.float64()),  # what is at t in a is at t + offset_s in b; null without timestamps
     ]
 )
 
 
 def joined_schema(hash_type: pa.DataType) -> pa.Schema:
     """One row per distinct hash that the last join of a hasher has compared with all others."""
-    return pa.schema([pa.field("hash", hash_type, nullable=False), pa.field("upright", pa.bool_(), nullable=False)])
+    return pa.schema(
+        [
+            pa.field("hash", hash_type, nullable=False),
+            pa.field("upright", pa.bool_(), nullable=False),
+            pa.field("hub", pa.bool_(), nullable=False),  # has more than max_neighbours others within the radius
+        ]
+    )
 
 
-# One row per pair of distinct hashes within the radius; i and j number the rows of JOINED in the order of their hashes.
+# One row per pair of distinct hashes within the radius, but of two hubs; i and j number the rows of JOINED in the order
+# of their hashes.
 NEAR = pa.schema(
     [
         pa.field("i", pa.int64(), nullable=False),
@@ -101,7 +108,7 @@ GROUPS = pa.schema(
     ]
 )
 
-# One row per set of equal or matching hashes whose pairs were written as a star.
+# One row per hash with pairs left out: written as a star around its first item, or, among hubs, as a spanning forest.
 HUBS = pa.schema(
     [
         pa.field("hasher", pa.string(), nullable=False),
@@ -198,6 +205,12 @@ def made_by(root: str, name: str) -> dict[str, Any]:
         except (KeyError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise RunError(f"{name} was not written by neardup; move it out of the output") from error
     return found
+
+
+def columns_of(root: str, name: str) -> list[str]:
+    """The columns of one part."""
+    with storage.open_part(root, name) as file:
+        return list(pq.read_schema(file).names)
 
 
 def read_part(root: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:

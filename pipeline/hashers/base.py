@@ -83,6 +83,13 @@ class Hasher:
         """The distance, where `distance_metric` is "custom"."""
         raise NotImplementedError(f"{type(self).__name__} has a custom distance metric but no _compute_distance")
 
+    def _as_points(self, vector: Vector) -> Vector | None:  # noqa: ARG002
+        """Where a custom distance is 1 - the inner product of two points, each made of one vector: that point.
+
+        A join then compares such hashes by matrix products; without it, pair by pair with `_compute_distance`.
+        """
+        return None
+
     # --- several hashers on one image -----------------------------------------------------------------------------
 
     def hash_planes(self, planes: Planes) -> tuple[Vectors, int]:

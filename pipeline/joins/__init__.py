@@ -15,6 +15,8 @@ from pipeline.errors import UsageError
 from pipeline.joins.approximate import Annoy, annoy_cross_join_chunks, annoy_self_join_chunks, require_annoy
 from pipeline.joins.bands import EVERY_PAIR, Band, check_bands, join_bands, lay_out
 from pipeline.joins.bitslices import LOOKUP_BYTES
+from pipeline.joins.crowds import Crowd
+from pipeline.joins.crowds import crowd as nobody
 from pipeline.joins.matches import Matches, concatenated, in_order
 from pipeline.joins.plans import Plan, choose_plan
 from pipeline.joins.sample import take_sample
@@ -26,6 +28,7 @@ __all__ = [
     "JOINS",
     "Annoy",
     "Band",
+    "Crowd",
     "Engine",
     "Matches",
     "Plan",
@@ -64,11 +67,13 @@ def self_join_chunks(
     chunk_pairs: int = CHUNK_PAIRS,
     bands: Sequence[Band] | None = None,
     share: tuple[int, int] = (0, 1),
+    crowd: Crowd | None = None,
 ) -> Iterator[Matches]:
     """The matches of `self_join` in chunks of 1 to `chunk_pairs`, each sorted, so that a caller can spill them.
 
     `bands` replaces the planner's choice; raises UsageError when such bands could miss a match. With bands and a share
     (k, n), only the matches of every n-th band from band k on: the shares 0..n-1 together give each match once.
+    With a crowd, matches are counted there, and those of two rows that have too many may be left out.
     """
     words = as_words(hashes)
     bits = hashes.shape[1] * 8
@@ -80,7 +85,8 @@ def self_join_chunks(
     sample = take_sample(words, words, bits)
     if bands is None:
         bands = choose_plan(words, None, sample, radius_bits).bands
-    yield from join_bands(words, None, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs, share)
+    layout = lay_out(bands, sample, radius_bits)
+    yield from join_bands(words, None, layout, radius_bits, chunk_pairs, crowd or nobody(len(words)), share)
 
 
 def cross_join_chunks(
@@ -90,6 +96,7 @@ def cross_join_chunks(
     chunk_pairs: int = CHUNK_PAIRS,
     bands: Sequence[Band] | None = None,
     share: tuple[int, int] = (0, 1),
+    crowd: Crowd | None = None,
 ) -> Iterator[Matches]:
     """The matches of `cross_join` in chunks of 1 to `chunk_pairs`, each sorted; the rest as in `self_join_chunks`."""
     left_words, right_words = as_words(left), as_words(right)
@@ -103,14 +110,17 @@ def cross_join_chunks(
     if len(left_words) == 0 or len(right_words) == 0 or radius_bits < 0:
         return
     if len(left_words) < len(right_words):  # the right side is the one to be transposed
-        for found in cross_join_chunks(right, left, radius_bits, chunk_pairs, bands, share):
+        other = crowd and crowd.swapped()
+        for found in cross_join_chunks(right, left, radius_bits, chunk_pairs, bands, share, other):
             yield in_order(Matches(found.j, found.i, found.distance))
         return
     radius_bits = min(radius_bits, bits)
     sample = take_sample(left_words, right_words, bits)
     if bands is None:
         bands = choose_plan(left_words, right_words, sample, radius_bits).bands
-    yield from join_bands(left_words, right_words, lay_out(bands, sample, radius_bits), radius_bits, chunk_pairs, share)
+    layout = lay_out(bands, sample, radius_bits)
+    crowd = crowd or nobody(len(left_words), len(right_words))
+    yield from join_bands(left_words, right_words, layout, radius_bits, chunk_pairs, crowd, share)
 
 
 def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:
@@ -131,12 +141,16 @@ def warm_up() -> None:
         pass
 
 
-def recall(hashes: Hashes, radius_bits: int, found: Matches, sample: NDArray[np.int64]) -> tuple[int, int]:
+def recall(
+    hashes: Hashes, radius_bits: int, found: Matches, sample: NDArray[np.int64], hubs: NDArray[np.bool_] | None = None
+) -> tuple[int, int]:
     """Of all matches of the rows `sample` with any row of `hashes`, joined exactly: how many are in `found`, and all.
 
-    `found` holds matches i < j between rows of `hashes`, whichever engine found them.
+    `found` holds matches i < j between rows of `hashes`, whichever engine found them. Those of two `hubs` do not count.
     """
     true = cross_join(hashes[sample], hashes, radius_bits)
+    if hubs is not None:
+        true = true.where(~(hubs[sample[true.i]] & hubs[true.j]))
     i, j = np.minimum(sample[true.i], true.j), np.maximum(sample[true.i], true.j)
     wanted = np.unique(i[i < j] * len(hashes) + j[i < j])
     return int(np.isin(wanted, found.i * len(hashes) + found.j).sum()), len(wanted)

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from pipeline.errors import UsageError
 from pipeline.joins.bitslices import CHUNK_BITS, Buffers, Probe, Table, counted, reorder_bits, scan, straddling
 from pipeline.joins.compiled import compiled
+from pipeline.joins.crowds import LIFTED, Crowd
 from pipeline.joins.matches import Matches
-from pipeline.joins.sample import Sample, share_within
+from pipeline.joins.sample import Sample, share_within, spread
 
 MOST_BAND_BITS = 24
+MOST_BALLS = 16  # buckets per band that are looked at for a flood
+MIDDLE_ROWS = 256  # whose majority is the middle of a bucket
 
 
 class Band(NamedTuple):
@@ -79,9 +82,10 @@ def join_bands(
     layout: Layout,
     radius_bits: int,
     chunk_pairs: int,
+    crowd: Crowd,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[Matches]:
-    """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks.
+    """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks, but of two crowded rows.
 
     With a share (k, n), those of every n-th band from band k on: the shares 0..n-1 together give each match once.
     """
@@ -96,8 +100,59 @@ def join_bands(
         if band.bits:
             tables = [in_buckets(side, start, band.bits, table) for side, table in zip(sides, tables, strict=True)]
         references = tables[1] if right is not None else None
-        yield from scan(tables[0], references, probe(layout, number), radius_bits, buffers)
+        flooded = False
+        crowd.start_anew()
+        _find_balls(tables, radius_bits, crowd)
+        for found in scan(tables[0], references, probe(layout, number), radius_bits, buffers, crowd):
+            if not flooded and crowd.most < LIFTED and 2 * len(found.i) > chunk_pairs:
+                flooded = True  # from here on the scan leaves out what is found to be crowded
+                crowd.add_crowded(_count_full_buckets(tables, probe(layout, number), radius_bits, crowd.counting()))
+            wanted = crowd.worth_having(found.i, found.j)
+            if wanted.any():
+                yield found if wanted.all() else found.where(wanted)
         start += band.bits
+
+
+def _find_balls(tables: list[Table], radius_bits: int, crowd: Crowd) -> None:
+    """Find rows to be crowded without a look at their matches: those within half the radius of one point all match.
+
+    Where a bucket holds more rows than make a crowd, its middle (the majority of each bit) may be such a point.
+    """
+    sizes = np.diff(tables[-1].starts)
+    sides = list(zip(tables, (crowd.queries, crowd.references), strict=False))
+    for bucket in np.argsort(sizes, kind="stable")[: -MOST_BALLS - 1 : -1]:
+        rows = slice(tables[-1].starts[bucket], tables[-1].starts[bucket + 1])
+        members = tables[-1].words[rows][sides[-1][1][tables[-1].rows[rows]] <= crowd.most]
+        if len(members) <= crowd.most:
+            continue
+        bits = np.unpackbits(spread(members, MIDDLE_ROWS).view(np.uint8), axis=1)
+        middle = np.packbits(2 * bits.sum(axis=0) > len(bits)).view(np.uint64)
+        if np.count_nonzero(_within(members, middle, radius_bits // 2)) <= crowd.most:
+            continue
+        balls = [table.rows[_within(table.words, middle, radius_bits // 2)] for table, _ in sides]
+        if len(balls[-1]) - (len(balls) == 1) > crowd.most:
+            sides[0][1][balls[0]] = crowd.most + 1
+        if len(balls[0]) > crowd.most + (len(balls) == 1):
+            sides[-1][1][balls[-1]] = crowd.most + 1
+
+
+def _within(words: NDArray[np.uint64], middle: NDArray[np.uint64], radius_bits: int) -> NDArray[np.bool_]:
+    near: NDArray[np.bool_] = np.bitwise_count(words ^ middle).sum(axis=1, dtype=np.int64) <= radius_bits
+    return near
+
+
+def _count_full_buckets(tables: list[Table], probe: Probe, radius_bits: int, counting: Crowd) -> Crowd:
+    """Count matches between the rows of buckets that hold a crowd: cheap, as few buckets do."""
+    full = np.logical_or.reduce([np.diff(table.starts) > counting.most for table in tables])
+    some = []
+    for table in tables:
+        sizes = np.diff(table.starts)
+        rows = np.repeat(full, sizes)
+        starts = np.concatenate([[0], np.cumsum(np.where(full, sizes, 0))])
+        some.append(Table(table.words[rows], table.rows[rows], starts))
+    for _nothing in scan(some[0], some[1] if len(some) > 1 else None, probe, radius_bits, Buffers(0), counting):
+        pass
+    return counting
 
 
 def probe(layout: Layout, number: int) -> Probe:

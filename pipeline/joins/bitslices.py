@@ -18,6 +18,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from pipeline.joins.compiled import compiled, count_ones, emitted, lowest_one
+from pipeline.joins.crowds import Crowd
 from pipeline.joins.matches import Matches, in_order
 
 BLOCK_ROWS = 512
@@ -82,6 +83,7 @@ class Work(NamedTuple):
     lookups: NDArray[np.uint64]
     probe: Probe
     job: Job
+    crowd: Crowd
 
 
 class Shape(NamedTuple):
@@ -117,9 +119,12 @@ class Buffers:
 
 
 def scan(
-    queries: Table, references: Table | None, probe: Probe, radius_bits: int, buffers: Buffers
+    queries: Table, references: Table | None, probe: Probe, radius_bits: int, buffers: Buffers, crowd: Crowd
 ) -> Iterator[Matches]:
-    """The matches between buckets that meet, in chunks; without `references`, of each pair of query rows once."""
+    """The matches between buckets that meet, in chunks; without `references`, of each pair of query rows once.
+
+    Matches of two rows that are crowded by then are left out; all others are counted, whoever found them.
+    """
     itself = references is None
     references = queries if references is None else references
     shape = machine_shape(radius_bits)
@@ -132,7 +137,7 @@ def scan(
         lookups = buffers.lookups(last - first, chunks)
         fill_lookups(references.words, blocks.starts[first:last], blocks.stops[first:last], probe.chunk_starts, lookups)
         job = Job(radius_bits, chunks, probe.first_check, first, last, itself)
-        work = Work(queries, references, blocks, lookups, probe, job)
+        work = Work(queries, references, blocks, lookups, probe, job, crowd)
         place = np.array([0, -1, 0, -1, 0], np.int64)
         while place[0] < n_buckets:
             count = scan_buckets(work, shape, found, place, count)
@@ -447,6 +452,24 @@ def found_before(words: NDArray[np.uint64], row: int, others: NDArray[np.uint64]
 
 
 @compiled
+def all_crowded(rows: NDArray[np.int64], counts: NDArray[np.int64], most: int, start: int, stop: int) -> bool:
+    """Whether none of the rows start to stop of a table has matches that are still wanted."""
+    for place in range(start, stop):  # noqa: SIM110 - numba compiles no `all`
+        if counts[rows[place]] <= most:
+            return False
+    return True
+
+
+@compiled
+def find_crowded(work: Work, start: int, stop: int, crowded: NDArray[np.uint64]) -> None:
+    """Which of the reference rows start to stop are crowded, as ones in eight words."""
+    crowded[:] = 0
+    for row in range(start, stop):
+        if work.crowd.references[work.references.rows[row]] > work.crowd.most:
+            crowded[(row - start) >> 6] |= np.uint64(1) << np.uint64((row - start) & 63)
+
+
+@compiled
 def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int64], count: int) -> int:
     """Fill `found` from `count` on and return the new count.
 
@@ -459,6 +482,7 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
     block_starts, block_stops, block_firsts = work.blocks.starts, work.blocks.stops, work.blocks.firsts
     masks, chunk_starts = probe.masks, probe.chunk_starts
     found_i, found_j, found_distance = found.i, found.j, found.distance
+    query_counts, reference_counts, most = work.crowd.queries, work.crowd.references, work.crowd.most
     n_words = words.shape[1]
     lanes = len(shape.lanes)
     strip_rows, parts = 64 * lanes, 8 // lanes
@@ -466,6 +490,7 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
     offsets_row_bytes = job.chunks * 32
     block_bytes = lookups.strides[0]
     survivors = np.zeros(8, np.uint64)
+    crowded = np.zeros(8, np.uint64)
     lookups_at, offsets_at, survivors_at = lookups.ctypes.data, offsets.ctypes.data, survivors.ctypes.data
     bucket, start, turn, strip, row = place
     while bucket < query_starts.shape[0] - 1:
@@ -473,6 +498,7 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
         while start < query_starts[bucket + 1]:
             stop = min(start + QUERY_ROWS, query_starts[bucket + 1])
             filled = False
+            idle = all_crowded(query_rows, query_counts, most, start, stop)
             while turn < masks.shape[0]:
                 other_bucket = bucket ^ masks[turn]
                 first = max(block_firsts[other_bucket], job.first_block) * parts
@@ -484,12 +510,19 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                 while strip < last:
                     base = block_starts[strip // parts] + strip % parts * strip_rows
                     end = block_stops[strip // parts]
-                    if base >= end or (job.itself and base + strip_rows <= start + 1 and bucket == other_bucket):
+                    behind = job.itself and base + strip_rows <= start + 1 and bucket == other_bucket
+                    last_row = min(end, base + strip_rows)
+                    if (
+                        base >= end
+                        or behind
+                        or (idle and all_crowded(reference_rows, reference_counts, most, base, last_row))
+                    ):
                         row = stop
                     elif not filled:
                         fill_offsets(words, start, stop, chunk_starts, offsets)
                         filled = True
                     part = strip - job.first_block * parts
+                    known = False
                     table = lookups_at + part // parts * block_bytes + part % parts * lanes * 8
                     while row < stop:
                         pointers = offsets_at + (row - start) * offsets_row_bytes
@@ -499,8 +532,14 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                         if found_i.shape[0] - count < strip_rows:
                             place[0], place[1], place[2], place[3], place[4] = bucket, start, turn, strip, row
                             return count
+                        in_crowd = query_counts[query_rows[row]] > most
+                        if in_crowd and not known:
+                            find_crowded(work, base, last_row, crowded)
+                            known = True
                         for lane in range(lanes):
                             left = survivors[lane]
+                            if in_crowd:
+                                left &= ~crowded[lane]
                             while left != np.uint64(0):
                                 other = base + 64 * lane + lowest_one(left)
                                 left &= left - np.uint64(1)
@@ -509,16 +548,19 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                                 distance = 0
                                 for w in range(n_words):
                                     distance += count_ones(words[row, w] ^ references[other, w])
-                                if distance <= job.radius_bits and not found_before(
-                                    words, row, references, other, probe
-                                ):
-                                    i, j = query_rows[row], reference_rows[other]
-                                    if job.itself and j < i:
-                                        i, j = j, i
-                                    found_i[count] = i
-                                    found_j[count] = j
-                                    found_distance[count] = distance
-                                    count += 1
+                                if distance > job.radius_bits:
+                                    continue
+                                i, j = query_rows[row], reference_rows[other]
+                                query_counts[i] += 1
+                                reference_counts[j] += 1
+                                if not work.crowd.report or found_before(words, row, references, other, probe):
+                                    continue
+                                if job.itself and j < i:
+                                    i, j = j, i
+                                found_i[count] = i
+                                found_j[count] = j
+                                found_distance[count] = distance
+                                count += 1
                         row += 1
                     strip += 1
                     row = start

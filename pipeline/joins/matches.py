@@ -21,6 +21,10 @@ class Matches(NamedTuple):
         """The matches start to stop, as views."""
         return Matches(self.i[start:stop], self.j[start:stop], self.distance[start:stop])
 
+    def where(self, wanted: NDArray[np.bool_] | NDArray[np.int64]) -> "Matches":
+        """Those of the matches that a mask or their places name."""
+        return Matches(self.i[wanted], self.j[wanted], self.distance[wanted])
+
 
 def in_order(matches: Matches) -> Matches:
     """The same matches sorted by (i, j), as new arrays."""

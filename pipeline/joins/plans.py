@@ -20,6 +20,7 @@ from pipeline.joins.bands import (
     reordered,
 )
 from pipeline.joins.bitslices import BLOCK_ROWS, Buffers, Probe, Table, cut_blocks, fill_lookups, scan
+from pipeline.joins.crowds import crowd
 from pipeline.joins.sample import Sample, share_within, spread
 
 MOST_BAND_RADIUS = 3
@@ -132,7 +133,8 @@ def _compare_seconds(sides: list[Table], work: Probe, radius_bits: int) -> float
 
     def run(times: int) -> None:
         again = work._replace(masks=np.zeros(times, np.int64))
-        for _matches in scan(queries, references, again, radius_bits, buffers):
+        nobody = crowd(len(queries.rows), len(references.rows))
+        for _matches in scan(queries, references, again, radius_bits, buffers, nobody):
             pass
 
     run(1)

@@ -6,18 +6,21 @@ to the threshold. What it finds is then decided by `scipy.spatial.distance.cdist
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from pipeline.errors import UsageError
+from pipeline.joins import crowds
+from pipeline.joins.crowds import Crowd
 
 BLOCK_ROWS = 2048  # a tile of products takes 16 MB in float32
+PAIRS_AT_A_TIME = 64  # whose inner products are taken at once
 METRICS = ("euclidean", "sqeuclidean", "cosine", "hamming")
 
-Metric = Literal["euclidean", "sqeuclidean", "cosine", "hamming"]
+Metric = Literal["euclidean", "sqeuclidean", "cosine", "hamming", "inner"]
 Rows = NDArray[np.float32]
 
 
@@ -32,10 +35,10 @@ class RealMatches(NamedTuple):
 def self_join_real(vectors: Rows, threshold: float, metric: Metric) -> RealMatches:
     """All pairs i < j of rows of `vectors` (n, d) at a distance < `threshold`, and the distances in float64.
 
-    `metric` is "euclidean", "sqeuclidean", "cosine" (1 - cos) or "hamming" (the share of differing elements). A
-    distance that is not a number is below nothing: rows that are not finite, and null rows by cosine, match no row, not
-    even their equals. Raises `UsageError` for other metrics, for arrays that are not float32 (n, d) and for a threshold
-    that is not a number.
+    `metric` is "euclidean", "sqeuclidean", "cosine" (1 - cos), "inner" (1 - the inner product) or "hamming" (the share
+    of differing elements). A distance that is not a number is below nothing: rows that are not finite, and null rows by
+    cosine, match no row, not even their equals. Raises `UsageError` for other metrics, for arrays that are not float32
+    (n, d) and for a threshold that is not a number.
     """
     empty = RealMatches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
     pieces = [empty, *self_join_real_chunks(vectors, threshold, metric)]
@@ -45,11 +48,12 @@ def self_join_real(vectors: Rows, threshold: float, metric: Metric) -> RealMatch
 
 
 def self_join_real_chunks(
-    vectors: Rows, threshold: float, metric: Metric, split: int | None = None
+    vectors: Rows, threshold: float, metric: Metric, split: int | None = None, crowd: Crowd | None = None
 ) -> Iterator[RealMatches]:
     """The matches of `self_join_real` in one sorted chunk per tile, so that a caller can spill them.
 
-    With `split`, only those of a row before it with a row from it on.
+    With `split`, only those of a row before it with a row from it on. With a crowd, matches are counted there, and
+    those of two rows that have too many may be left out.
     There are `tile_count(len(vectors))` tiles, fewer where some rows have no distance.
     """
     _check(vectors, threshold, metric)
@@ -62,20 +66,35 @@ def self_join_real_chunks(
         for left in starts[top // BLOCK_ROWS :]:
             if middle is not None and (top >= middle or left + BLOCK_ROWS <= middle):
                 continue
+            if crowd is not None and all(
+                (crowd.queries[comparable[start : start + BLOCK_ROWS]] > crowd.most).all() for start in (top, left)
+            ):
+                continue
             i, j = _tile(rows, top, left) if screen is None else screen.tile(top, left)
             if middle is not None:
                 across = (i < middle) & (j >= middle)
                 i, j = i[across], j[across]
             distance = pair_distances(rows, i, j, metric)
             near = distance < threshold
-            yield RealMatches(comparable[i[near]], comparable[j[near]], distance[near])
+            found = RealMatches(comparable[i[near]], comparable[j[near]], distance[near])
+            if crowd is not None:
+                np.add.at(crowd.queries, found.i, 1)
+                np.add.at(crowd.references, found.j, 1)
+                wanted = crowd.worth_having(found.i, found.j)
+                found = RealMatches(found.i[wanted], found.j[wanted], found.distance[wanted])
+            yield found
 
 
-def cross_join_real_chunks(left: Rows, right: Rows, threshold: float, metric: Metric) -> Iterator[RealMatches]:
+def cross_join_real_chunks(
+    left: Rows, right: Rows, threshold: float, metric: Metric, crowd: Crowd | None = None
+) -> Iterator[RealMatches]:
     """The pairs of a row i of `left` and a row j of `right` below the threshold, in one sorted chunk per tile."""
     split = len(left)
-    for found in self_join_real_chunks(np.concatenate([left, right]), threshold, metric, split):
+    both = None if crowd is None else crowds.crowd(split + len(right), most=crowd.most)
+    for found in self_join_real_chunks(np.concatenate([left, right]), threshold, metric, split, both):
         yield RealMatches(found.i, found.j - split, found.distance)
+    if crowd is not None and both is not None:
+        crowd.queries[:], crowd.references[:] = both.queries[:split], both.queries[split:]
 
 
 def tile_count(n_rows: int) -> int:
@@ -87,6 +106,12 @@ def tile_count(n_rows: int) -> int:
 def pair_distances(vectors: Rows, i: NDArray[np.int64], j: NDArray[np.int64], metric: Metric) -> NDArray[np.float64]:
     """The distances of rows i[k] and j[k], `i` sorted: bit for bit as `cdist` gives them for whole arrays."""
     distance = np.empty(len(i), np.float64)
+    if metric == "inner":
+        for start in range(0, len(i), PAIRS_AT_A_TIME):
+            some = slice(start, start + PAIRS_AT_A_TIME)
+            a, b = vectors[i[some]].astype(np.float64), vectors[j[some]].astype(np.float64)
+            distance[some] = 1 - np.einsum("pd,pd->p", a, b)
+        return distance
     ends = np.flatnonzero(np.diff(i, append=-1)) + 1
     start = 0
     for end in ends.tolist():
@@ -114,6 +139,11 @@ class _Screen(NamedTuple):
 
 def _screen(rows: Rows, threshold: float, metric: Metric) -> _Screen:
     points = rows.astype(np.float64)
+    if metric == "inner":  # without norms, the product is that of the rows
+        largest = float((points * points).sum(axis=1).max())
+        kind: type[np.floating[Any]] = np.float32 if largest < 1e30 else np.float64
+        margin = _margin(rows.shape[1], largest + 1, kind)
+        return _Screen(points.astype(kind), np.zeros((len(rows), 1), kind), 2 * (threshold - 1) + margin)
     limit = threshold if metric == "sqeuclidean" else threshold * threshold
     if metric == "cosine":  # of unit vectors, 1 - cos is half the squared distance
         points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -162,8 +192,8 @@ def _ordered(near: NDArray[np.bool_], top: int, left: int) -> tuple[NDArray[np.i
 
 
 def _check(vectors: Rows, threshold: float, metric: str) -> None:
-    if metric not in METRICS:
-        raise UsageError(f"unknown distance metric {metric!r}; use one of {', '.join(METRICS)}")
+    if metric not in get_args(Metric):
+        raise UsageError(f"unknown distance metric {metric!r}; use one of {', '.join(get_args(Metric))}")
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] == 0:
         raise UsageError(
             f"vectors of type {vectors.dtype} and shape {vectors.shape} cannot be joined: give float32 (n, elements)"

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pipeline import joins, storage, tables
 from pipeline.errors import MissingError, RunError, TransientError, UsageError
 from pipeline.hashers.encoding import BITS, packed_length
-from pipeline.stages import joining
+from pipeline.stages import tiles
 from pipeline.stages.hashing import hash_type
 from pipeline.stages.live import Maker
 
@@ -148,10 +148,10 @@ def _of_output(given: str, found: Output, maker: Maker, decode: str | None) -> K
 def _of_rows(name: str, table: pa.Table, maker: Maker, version: str | None = None) -> Known:
     """HASHES rows as a list: the uri is the entry. Its digest does not depend on how the rows lie in parts."""
     rows = table.filter(pc.is_valid(table["hash"]))
-    rank = joins.distinct(joining._as_bytes(rows["hash"]))[1]
+    rank = joins.distinct(tiles.as_bytes(rows["hash"]))[1]
     order = [(column, "ascending") for column in ("uri", "variant", "frame_index", "rank")]
     rows = rows.append_column("rank", pa.array(rank)).sort_by(order)
-    hashes = joining._as_bytes(rows["hash"])
+    hashes = tiles.as_bytes(rows["hash"])
     if version is None:
         digest = sha256(hashes.tobytes())
         for column in ("uri", "version", "variant"):

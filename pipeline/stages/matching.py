@@ -18,15 +18,14 @@ import pyarrow.compute as pc
 from pipeline import joins, storage, tables
 from pipeline.errors import UsageError
 from pipeline.hashers import parse, recommended_threshold
-from pipeline.joins.real import RealMatches
-from pipeline.stages import joining
+from pipeline.joins import crowds
+from pipeline.stages import joining, tiles
 from pipeline.stages.hashing import hash_type
-from pipeline.stages.joining import Radius
 from pipeline.stages.known import Known, ListOptions, how_made, of_mapping, output_of, read_known
 from pipeline.stages.live import WORK, Maker, maker
+from pipeline.stages.tiles import Found, Radius
 
 ROWS_AT_A_TIME = 1 << 22  # pairs of a row and a hash of the list, about: what is held while MATCHES is derived
-Found = joins.Matches | RealMatches
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -38,7 +37,7 @@ class Side(NamedTuple):
     sets: np.ndarray  # int64 (rows,)
     upright: np.ndarray  # bool (rows,)
     rows: np.ndarray  # int64 (rows,): where each row came from
-    distinct: joining.Distinct
+    distinct: tiles.Distinct
 
 
 class Corpus(NamedTuple):
@@ -58,7 +57,7 @@ class Wanted(NamedTuple):
 class Prepared(NamedTuple):
     """A corpus and a list, ready to be compared. Hashes are numbered through the blocks of both."""
 
-    tasks: list[joining.JoinTask]  # the tiles still to be joined
+    tasks: list[tiles.JoinTask]  # the tiles still to be joined
     tiles: list[str]  # the parts of all tiles
     order: np.ndarray  # int64 (hashes of both,): the set of its side that each hash of the blocks stands for
 
@@ -109,7 +108,7 @@ def read_corpus(root: str, maker: Maker, min_quality: int = 0) -> Corpus:
         wanted = pc.and_(wanted, pc.greater_equal(table["quality"], pa.scalar(min_quality, pa.int16())))
     rows = table.filter(wanted)
     upright = pc.equal(rows["variant"], "r0").to_numpy().astype(bool)
-    return Corpus(_side(rows["uri"], joining._as_bytes(rows["hash"]), upright), len(table) - len(rows))
+    return Corpus(_side(rows["uri"], tiles.as_bytes(rows["hash"]), upright), len(table) - len(rows))
 
 
 def side_of(listed: Known) -> Side:
@@ -118,8 +117,8 @@ def side_of(listed: Known) -> Side:
 
 
 def _side(names: pa.ChunkedArray, hashes: np.ndarray, upright: np.ndarray) -> Side:
-    unique, items = joining._numbered(names)
-    distinct, sets = joining._distinct(hashes, upright)
+    unique, items = joining.numbered(names)
+    distinct, sets = tiles.distinct(hashes, upright)
     order = np.argsort(items, kind="stable")
     return Side(unique, items[order], sets[order], upright[order], order, distinct)
 
@@ -139,10 +138,12 @@ def prepare(root: str, corpus: Side, listed: Side, how: Wanted, block_rows: int)
     key = blake2b(f"{how.maker.stamp}|{how.radius}|{block_rows}|{sizes}".encode(), digest_size=12)
     key.update(hashes[order].tobytes())
     folder = f"{WORK}/match-{key.hexdigest()}"
-    blocks = joining.cut_blocks(folder, hashes.shape[1], kinds, block_rows)
-    joining._write_blocks(root, blocks, hashes[order])
+    blocks = tiles.cut_blocks(folder, hashes.shape[1], kinds, block_rows)
+    tiles.write_blocks(root, blocks, hashes[order])
     pairs = [(a, b) for kind, others in _MEET.items() for a in blocks[kind] for other in others for b in blocks[other]]
-    tasks = joining._planned(root, folder, pairs, how.maker, how.radius, hashes[order])
+    nowhere = tiles.Block("", 0, 0, 0)
+    alike = tiles.JoinTask(root, folder, how.maker.spec, nowhere, nowhere, how.radius)
+    tasks = tiles.planned(pairs, alike, hashes[order])
     present = set(storage.list_names(root))
     return Prepared(
         [task for task in tasks if task.tile not in present],
@@ -159,9 +160,7 @@ def all_matches(root: str, prepared: Prepared) -> joins.Matches:
     """What all tiles have found: i numbers the sets of the corpus, j those of the list; sorted."""
     found = []
     for tile in prepared.tiles:
-        spilled = tables.made_by(root, tile)["spilled"]
-        for part in [*(joining._spilled(tile, number) for number in range(spilled)), tile]:
-            rows = tables.read_part(root, part)
+        for rows in tiles.read_matches(root, tile):
             i, j = (prepared.order[rows[name].to_numpy()] for name in ("i", "j"))
             found.append(joins.Matches(i, j, rows["distance"].to_numpy()))
     return _sorted(found)
@@ -170,9 +169,9 @@ def all_matches(root: str, prepared: Prepared) -> joins.Matches:
 def matches_in_memory(corpus: Side, listed: Side, how: Wanted) -> joins.Matches:
     """The same without tiles or files."""
     left, right = (np.ascontiguousarray(side.distinct.hashes) for side in (corpus, listed))
-    first, second = (joining.Block("", number, len(side), side.shape[1]) for number, side in enumerate((left, right)))
-    task = joining.JoinTask("", "", how.maker.hasher.dtype, first, second, how.radius)
-    return _sorted(list(joining._chunks(task, left, right)))
+    first, second = (tiles.Block("", k, len(side), side.shape[1]) for k, side in enumerate((left, right)))
+    task = tiles.JoinTask("", "", how.maker.spec, first, second, how.radius)
+    return _sorted(list(tiles.chunks(task, left, right, crowds.crowd(len(left), len(right)))))
 
 
 def _sorted(found: Sequence[Found]) -> joins.Matches:

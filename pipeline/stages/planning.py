@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline import joins, storage
 from pipeline.joins.real import BLOCK_ROWS, Metric, self_join_real_chunks, tile_count
-from pipeline.stages import joining
+from pipeline.stages import joining, tiles
 from pipeline.stages.live import WORK, Maker
 
 _PROCESS_BYTES = 200 << 20  # of a worker or the driver with its libraries
@@ -39,12 +39,14 @@ class Outline(NamedTuple):
     tiles: list[TilePlan]
 
 
-def outline(root: str, maker: Maker, radius: joining.Radius, block_rows: int, min_quality: int = 0) -> Outline:
+def outline(
+    root: str, maker: Maker, radius: tiles.Radius, block_rows: int, min_quality: int = 0, max_neighbours: int = 0
+) -> Outline:
     """What `joining.prepare` would make of the live hashes of one hasher. Reads them, writes nothing."""
-    gathered = joining.gather(root, maker, radius, min_quality)
+    gathered = joining.gather(root, maker, radius, min_quality, max_neighbours)
     hashes = gathered.distinct.hashes[np.concatenate([np.flatnonzero(kind) for kind in gathered.kinds])]
-    blocks = joining.cut_blocks(f"{WORK}/plan", hashes.shape[1], gathered.kinds, block_rows)
-    tiles = [_tile(left, right, hashes, maker, radius) for left, right in joining.compared_blocks(blocks)]
+    blocks = tiles.cut_blocks(f"{WORK}/plan", hashes.shape[1], gathered.kinds, block_rows)
+    parts = [_tile(left, right, hashes, maker, radius) for left, right in joining.compared_blocks(blocks)]
     uris = gathered.hashed["uri"].nbytes
     return Outline(
         rows=len(gathered.hashed),
@@ -55,28 +57,26 @@ def outline(root: str, maker: Maker, radius: joining.Radius, block_rows: int, mi
         blocks=sum(map(len, blocks)),
         hash_bytes=storage.total_size(root, storage.read_manifest(root).get(maker.folder, [])),
         driver_bytes=_PROCESS_BYTES + 2 * uris + len(gathered.hashed) * (80 + 2 * hashes.shape[1]) + 3 * hashes.nbytes,
-        tiles=tiles,
+        tiles=parts,
     )
 
 
-def _tile(
-    left: joining.Block, right: joining.Block, hashes: np.ndarray, maker: Maker, radius: joining.Radius
-) -> TilePlan:
-    plan = joining.plan_tile(left, right, hashes, radius)
+def _tile(left: tiles.Block, right: tiles.Block, hashes: np.ndarray, maker: Maker, radius: tiles.Radius) -> TilePlan:
+    plan = tiles.plan_tile(left, right, hashes, radius)
     rows = left.rows + (0 if left == right else right.rows)
     if plan is None:
         seconds = _real_seconds(hashes[left.start : left.start + left.rows], maker, radius) * right.rows / left.rows
         tasks, memory = 1, rows * 4 * maker.hasher.hash_length * 4
     else:
-        tasks = joining.shares_of(plan) if joining.worth_a_plan(left, right) else 1
+        tasks = tiles.shares_of(plan) if tiles.worth_a_plan(left, right) else 1
         seconds, memory = plan.seconds, joins.memory_bytes(rows, left.width)
     return TilePlan(left.rows, right.rows, plan, tasks, seconds, tasks * rows * left.width, _PROCESS_BYTES + memory)
 
 
-def _real_seconds(hashes: np.ndarray, maker: Maker, radius: joining.Radius) -> float:
+def _real_seconds(hashes: np.ndarray, maker: Maker, radius: tiles.Radius) -> float:
     """Seconds to join real-valued hashes with each other, from those of some of them."""
-    if radius.metric == "hamming" or len(hashes) == 0:
-        return 0.0
+    if radius.metric in ("hamming", "custom") or len(hashes) == 0:
+        return 0.0  # of a custom distance nobody knows
     some = hashes[:: max(1, len(hashes) // BLOCK_ROWS)][:BLOCK_ROWS]
     vectors = np.ascontiguousarray(some).view(maker.hasher.dtype).astype(np.float32)
     begun = time.perf_counter()
@@ -117,7 +117,7 @@ def as_json(one: Outline, workers: int) -> dict[str, Any]:
 def why(tile: TilePlan) -> str:
     """Why a tile is compared as it is, in words."""
     if tile.plan is None:
-        return "real-valued hashes: every pair, by matrix products"
+        return "not bits: every pair, by matrix products or the hasher's own distance"
     if tile.plan.bands != joins.EVERY_PAIR:
         return f"{tile.plan.how()}: faster than every pair"
     few = tile.plan.skew == 1.0  # not looked at

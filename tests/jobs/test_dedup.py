@@ -263,7 +263,7 @@ def test_a_tile_shared_by_many_tasks_gives_the_same(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline import joins
-    from pipeline.stages import joining
+    from pipeline.stages import tiles
 
     for number in range(10):
         with Image.open(photos / f"image{number + 1}.jpg") as photo:
@@ -271,7 +271,7 @@ def test_a_tile_shared_by_many_tasks_gives_the_same(
     dedup(photos, tmp_path / "whole")
     bands = tuple([joins.Band(8, 1)] * 26)
     planned = joins.Plan((20, 20), 256, 51, bands, 1000.0, 2000.0)
-    monkeypatch.setattr(joining, "_WORTH_A_PLAN", 0)
+    monkeypatch.setattr(tiles, "_WORTH_A_PLAN", 0)
     monkeypatch.setattr(joins, "plan", lambda *_: planned)
     summary = dedup(photos, tmp_path / "shared", block_rows=12)
     stage = summary["stages"]["join phash:hash_size=16"]
@@ -571,3 +571,38 @@ def test_files_that_are_not_ours_are_never_deleted(photos: Path, tmp_path: Path)
     (out / "media" / "holiday.parquet").rename(out / "holiday.parquet")
     hash_only(photos, out)
     assert (out / "note.txt").exists() and (out / "holiday.parquet").exists()
+
+
+def test_hubs_left_out_and_blocks_are_said_on_the_last_lines(corpus: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    output = tmp_path / "out"
+    faint = np.tile(np.linspace(0, 12, 64).astype(np.uint8)[:, None, None], (1, 64, 3))
+    Image.fromarray(faint).save(corpus / "faint.png")
+    hash_only(corpus, output, hashers=(PHASH,))
+    command = ["join", str(output), "--hasher", PHASH, "--cluster", "none"]
+    plain = CliRunner().invoke(app, command).stdout
+    assert " hub" not in plain and "left out" not in plain
+    all_pairs = all_rows(output)["pairs/hasher=phash-hash_size-16"]
+    said = CliRunner().invoke(app, [*command, "--min-quality", "100"]).stdout
+    hubs = rows(output, "hubs")
+    qualities = [row["quality"] for row in rows(output, "hashes/hasher=phash-hash_size-16") if row["hash"]]
+    low = sum(quality < 100 for quality in qualities)
+    assert low and f", {low} hashes of low quality left out" in said
+    said = CliRunner().invoke(app, [*command, "--max-neighbours", "1"]).stdout
+    hubs = rows(output, "hubs")
+    assert hubs and f", {len(hubs)} hubs" in said
+    assert {row["reason"] for row in hubs} == {"more than 1 other hashes are within the radius"}
+    CliRunner().invoke(app, [*command, "--max-neighbours", "1", "--all-pairs"])
+    assert all_rows(output)["pairs/hasher=phash-hash_size-16"] == all_pairs and not rows(output, "hubs")
+    CliRunner().invoke(app, [*command, "--block-by", "column:format"])
+    formats = {row["uri"]: row["format"] for row in rows(output, "media")}
+    blocked = rows(output, "pairs/hasher=phash-hash_size-16")
+    assert 0 < len(blocked) < len(all_pairs) and all(formats[p["uri_a"]] == formats[p["uri_b"]] for p in blocked)
+    CliRunner().invoke(app, [*command, "--block-by", "column:format", "--block-by", "folder"])
+    assert all_rows(output)["pairs/hasher=phash-hash_size-16"] == all_pairs
+    wrong = CliRunner().invoke(app, [*command, "--block-by", "column:shape"])
+    assert wrong.exit_code == 2 and "MEDIA has no such column; it has " in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1

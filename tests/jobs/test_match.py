@@ -262,9 +262,9 @@ def test_when_hashes_change_what_was_matched_with_them_goes(photos: Path, known:
 
 
 def test_a_killed_match_goes_on_from_its_tiles(hashed: Path, known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages import joining
+    from pipeline.stages import tiles
 
-    join_tile, done = joining.join_tile, []
+    join_tile, done = tiles.join_tile, []
 
     def dying(task: Any) -> Any:
         if len(done) == 5:
@@ -272,11 +272,11 @@ def test_a_killed_match_goes_on_from_its_tiles(hashed: Path, known: Path, monkey
         done.append(task.tile)
         return join_tile(task)
 
-    monkeypatch.setattr(joining, "join_tile", dying)
+    monkeypatch.setattr(tiles, "join_tile", dying)
     with pytest.raises(KeyboardInterrupt):
         match(hashed, known=known, block_rows=2)
     assert not rows(hashed, "matches") and len(list(hashed.glob("work/*/tile*"))) == 5
-    monkeypatch.setattr(joining, "join_tile", join_tile)
+    monkeypatch.setattr(tiles, "join_tile", join_tile)
     summary = match(hashed, known=known, block_rows=2)
     assert matches(hashed) == THREE and not (hashed / "work").exists()
     (facts,) = (one for name, one in summary["stages"].items() if name.startswith("match"))

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from pipeline import joins
-from pipeline.stages import joining
+from pipeline.stages import tiles
 
 
 def run(*arguments: str | Path) -> str:
@@ -30,7 +30,7 @@ def test_a_plan_names_the_tiles_that_the_join_then_joins(tmp_path: Path, monkeyp
     bands = tuple([joins.Band(8, 1)] * 26)
     planned = joins.Plan((20, 20), 256, 51, bands, 2.0, 8.0, 3.5)
     with monkeypatch.context() as patched:
-        patched.setattr(joining, "_WORTH_A_PLAN", 0)
+        patched.setattr(tiles, "_WORTH_A_PLAN", 0)
         patched.setattr(joins, "plan", lambda *_: planned)
         plan = json.loads(run("plan", out, *specs, "--set", "block_rows=15", "--json", "--cluster", "none"))
         shown = run("plan", out, *specs, "--set", "block_rows=15", "--cluster", "none")

@@ -12,18 +12,25 @@ from hypothesis import strategies as st
 
 from pipeline import joins
 from pipeline.hashers.isometric import VARIANTS, isometric_view
-from pipeline.stages import joining, pairing
-from pipeline.stages.joining import Rows
+from pipeline.joins.forests import bit_distances
+from pipeline.stages import pairing, tiles
+from pipeline.stages.joining import Near, Rows
+from pipeline.stages.pairing import Reach
+from pipeline.stages.tiles import Radius
+
+NOWHERE = Reach(bit_distances(np.zeros((2, 1), np.uint8)), Radius("hamming", -1).reaches)
 
 
-def prepared(hashes: np.ndarray, items: np.ndarray) -> tuple[Rows, joins.Matches]:
+def prepared(hashes: np.ndarray, items: np.ndarray) -> tuple[Rows, Near, Reach]:
     unique, sets = joins.distinct(hashes)
     order = np.lexsort((items, sets))
     starts = np.searchsorted(sets[order], np.arange(len(unique) + 1))
     uris = pa.array([f"u{n:03d}" for n in range(items.max() + 1)])
-    rows = Rows(uris, items[order], order, np.zeros(len(items), np.int64), starts)
-    within = pairing._within(rows, joining.Radius("hamming", 3))
-    return rows, joins.Matches(*map(np.concatenate, zip(within, joins.self_join(unique, 3), strict=True)))
+    rows = Rows(uris, items[order], order, np.zeros(len(items), np.int64), np.full(len(items), np.nan), starts)
+    same = np.flatnonzero(np.diff(starts) > 1)
+    within = joins.Matches(same, same, np.zeros(len(same), np.int32))
+    matches = joins.concatenated(iter([within, joins.self_join(unique, 3)]))
+    return rows, Near(matches, np.zeros(len(unique), bool)), Reach(bit_distances(unique), Radius("hamming", 3).reaches)
 
 
 def obvious(hashes: np.ndarray, items: np.ndarray) -> dict[tuple[int, int], tuple[int, int, float, float]]:
@@ -55,33 +62,25 @@ def test_pairs_equal_the_obvious_derivation(rows: list[tuple[int, int]]) -> None
     found, hubs = pairing.item_pairs(*prepared(hashes, items))
     got = {
         (int(a), int(b)): (int(d), int(m), float(oa), float(ob))
-        for a, b, d, m, oa, ob, _ in zip(*found, strict=True)
+        for a, b, d, m, oa, ob, *_ in zip(*found, strict=True)
     }  # fmt: skip
     assert got == obvious(hashes, items)
-    assert hubs == []
+    assert len(hubs.item) == 0
 
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_large_sets_become_stars_around_their_smallest_item(swap: bool) -> None:
+    """A set of 50 is a star, and its centre is linked with each of the 40 of another, which are all paired."""
     near, far = (1, 0) if swap else (0, 1)
     hashes = np.array([[near]] * 40 + [[far]] * 50, np.uint8)
     items = np.random.default_rng(0).permutation(90)
     found, hubs = pairing.item_pairs(*prepared(hashes, items))
     first, second = items[:40], items[40:]
-    expected = {(min(a, b), max(a, b)) for i, a in enumerate(first) for b in first[:i]}  # 780 pairs: all
-    expected |= {(second.min(), b) for b in second if b != second.min()}
-    centre, others = (first.min(), second) if first.min() < second.min() else (second.min(), first)
-    expected |= {(min(centre, b), max(centre, b)) for b in others}
+    centre = second.min()
+    expected = {(min(a, b), max(a, b)) for i, a in enumerate(first) for b in first[:i]}
+    expected |= {(min(centre, b), max(centre, b)) for b in items if b != centre}
     assert set(zip(found.item_a.tolist(), found.item_b.tolist(), strict=True)) == expected
-    assert sorted(hub.items for hub in hubs) == [50, 90]
-
-
-def test_a_negative_radius_matches_nothing_not_even_equal_hashes() -> None:
-    rows, _ = prepared(np.zeros((3, 2), np.uint8), np.arange(3))
-    assert (
-        len(pairing._within(rows, joining.Radius("hamming", -1)).i) == 0
-        and len(pairing._within(rows, joining.Radius("hamming", 0)).i) == 1
-    )
+    assert (hubs.item.tolist(), hubs.items.tolist()) == ([centre], [50])
 
 
 def test_every_turn_is_undone_by_its_inverse() -> None:
@@ -95,28 +94,27 @@ def test_a_tile_spills_its_matches_in_chunks(tmp_path: Path, monkeypatch: pytest
     hashes = np.random.default_rng(0).integers(0, 16, (300, 1), np.uint8) * np.uint8([1, 0, 0])
     hashes[:, 1:] = np.arange(600).reshape(300, 2) % 251
     root = f"file://{tmp_path}"
-    ((block,),) = blocks = joining.cut_blocks("work/join-x", 3, [np.ones(300, bool)], 300)
-    joining._write_blocks(root, blocks, hashes)
-    task = joining.JoinTask(root, "work/join-x/tile-0-0.parquet", "bool", block, block, joining.Radius("hamming", 3))
+    ((block,),) = blocks = tiles.cut_blocks("work/join-x", 3, [np.ones(300, bool)], 300)
+    tiles.write_blocks(root, blocks, hashes)
+    task = tiles.JoinTask(root, "work/join-x/tile-0-0.parquet", "phash", block, block, Radius("hamming", 3))
     whole = joins.self_join(hashes, 3)
     assert len(whole.i) > 100
     monkeypatch.setattr(joins, "self_join_chunks", partial(joins.self_join_chunks, chunk_pairs=7))
-    assert joining.join_tile(task).matches == len(whole.i)
+    assert tiles.join_tile(task).matches == len(whole.i)
     assert len(list(tmp_path.glob("work/*/tile*"))) >= len(whole.i) // 7
-    nothing = joins.Matches(*(np.empty(0, int),) * 3)
-    rows = joining.Rows(pa.array([]), *(np.empty(0, np.int64),) * 4)
-    distinct = joining.Distinct(hashes, np.ones(300, bool))
-    ready = joining.Prepared([], [task.tile], distinct, np.arange(300), nothing, rows, 0, {})
-    for found, expected in zip(joining.all_matches(root, ready), whole, strict=True):
-        assert np.array_equal(found, expected)
+    found = pa.concat_tables(tiles.read_matches(root, task.tile)).sort_by([("i", "ascending"), ("j", "ascending")])
+    for column, expected in zip(found.columns, whole, strict=True):
+        assert np.array_equal(column, expected)
 
 
 def test_a_turned_side_of_a_match_may_be_either() -> None:
     """Item 0 turned matches item 1 upright: then item 1 turned back matches item 0; turned and turned say nothing."""
     quarter, back, upright = VARIANTS.index("r90"), VARIANTS.index("r270"), VARIANTS.index("r0")
     for variants, expected in [((quarter, upright), back), ((upright, quarter), quarter), ((quarter, back), None)]:
-        rows = Rows(pa.array(["a", "b"]), np.array([0, 1]), np.array([0, 1]), np.array(variants), np.array([0, 1, 2]))
-        found, _ = pairing.item_pairs(rows, joins.Matches(np.array([0]), np.array([1]), np.array([5])))
+        two = np.array([0, 1])
+        rows = Rows(pa.array(["a", "b"]), two, two, np.array(variants), np.full(2, np.nan), np.array([0, 1, 2]))
+        near = Near(joins.Matches(two[:1], two[1:], np.array([5])), np.zeros(2, bool))
+        found, _ = pairing.item_pairs(rows, near, NOWHERE)
         assert found.variant.tolist() == ([] if expected is None else [expected])
 
 
@@ -132,8 +130,7 @@ def test_only_items_of_one_block_are_paired(
     items = np.unique(np.array([item for item, _ in rows]), return_inverse=True)[1]
     hashes = np.array([[value, value // 3] for _, value in rows], np.uint8)
     blocks = [np.array([code[kind] for code in block_codes[: items.max() + 1]]) for kind in range(kinds)]
-    joined, matches = prepared(hashes, items)
-    found, _ = pairing.item_pairs(joined, matches, blocks)
+    found, _ = pairing.item_pairs(*prepared(hashes, items), blocks)
     got = {(a, b): rest for a, b, *rest in zip(*(column.tolist() for column in found[:6]), strict=True)}
     expected = {
         (x, y): list(values)
@@ -145,10 +142,9 @@ def test_only_items_of_one_block_are_paired(
 
 def test_a_star_stays_within_its_block() -> None:
     items = np.arange(120)
-    rows, matches = prepared(np.zeros((120, 2), np.uint8), items)
-    found, hubs = pairing.item_pairs(rows, matches, [items % 2])
+    found, hubs = pairing.item_pairs(*prepared(np.zeros((120, 2), np.uint8), items), [items % 2])
     assert set(zip(found.item_a.tolist(), found.item_b.tolist(), strict=True)) == {(n % 2, n) for n in range(2, 120)}
-    assert [(hub.item, hub.items) for hub in hubs] == [(0, 60), (1, 60)]
+    assert (hubs.item.tolist(), hubs.items.tolist()) == ([0, 1], [60, 60])
 
 
 def test_blocks_by_rule() -> None:

@@ -16,11 +16,11 @@ import pipeline
 from pipeline import joins, tables
 from pipeline.errors import UsageError
 from pipeline.hashers import PDQHash, parse
-from pipeline.stages import joining, matching
-from pipeline.stages.joining import Radius
+from pipeline.stages import matching, tiles
 from pipeline.stages.known import Known
 from pipeline.stages.live import maker
 from pipeline.stages.matching import Side, Wanted
+from pipeline.stages.tiles import Radius
 
 RADIUS = Wanted(maker(parse("phash:hash_size=4")), Radius("hamming", 3))
 
@@ -92,7 +92,7 @@ def test_tiles_find_what_one_join_finds_and_never_meet_their_own_side(tmp_path: 
     prepared = matching.prepare(f"file://{tmp_path}", corpus, listed, RADIUS, block_rows)
     sizes = [int(s.distinct.upright.sum()) for s in (corpus, listed)]
     turned = [len(s.distinct.upright) - n for s, n in zip((corpus, listed), sizes, strict=True)]
-    compared = sum(joining.join_tile(task).compared for task in prepared.tasks)
+    compared = sum(tiles.join_tile(task).compared for task in prepared.tasks)
     assert compared == sizes[0] * sizes[1] + sizes[0] * turned[1] + turned[0] * sizes[1]
     assert near(corpus, listed, matching.all_matches(f"file://{tmp_path}", prepared)) == obvious(left, right)
     again = matching.prepare(f"file://{tmp_path}", corpus, listed, RADIUS, block_rows)

@@ -163,6 +163,16 @@ class TMKL2(VideoHasher):
     def _compute_distance(self, vector1: Vector, vector2: Vector) -> float:
         return 1.0 - float(self.score_pair(vector1, vector2)[0])
 
+    def _as_points(self, vector: Vector) -> Vector:
+        """The normalised terms: the mean over the periods of their inner products is the score without an offset."""
+        terms = _normalized(self._terms(vector), self.normalization)
+        if self.normalization == "matrix":
+            terms = terms / _length(terms, axis=(1, 2), keepdims=True)
+        else:
+            terms = terms / np.sqrt(TERMS if self.normalization == "freq" else 512)
+        points: Vector = terms.ravel() / np.sqrt(len(PERIODS))
+        return points
+
     def _terms(self, vector: Vector) -> Vector:
         if vector.size % (len(PERIODS) * 2 * TERMS):
             raise UsageError(f"a vector of {vector.size} values is no TMKL2 hash; it has a multiple of 256")
