@@ -37,6 +37,12 @@ RUNS = {
     "ten-million": ("The join of ten million", ["benchmarks/join.py", "--stage", "10000000", "--workers", "2"]),
     "real": ("Speed and recall on real hashes", ["benchmarks/recall.py", "CORPUS", "--peers", "PYTHON"]),
     "thresholds": ("What the recommended thresholds find", ["benchmarks/corpus_recall.py", "CORPUS"]),
+    "benchmark": ("The benchmark job", ["benchmarks/benchmark_job.py", "CORPUS", "--oracle", "PYTHON"]),
+    "synthetic": ("The benchmark of a million", ["benchmarks/benchmark_job.py", "--synthetic", "100000x1000000"]),
+    "scores": (
+        "Cells of METRICS beside the reference",
+        ["benchmarks/conformance_benchmark.py", "CORPUS", "--oracle", "PYTHON"],
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `neardup dedup | hash | join | match | plan | enrich | export | explain | config`."""
+"""The command line: `neardup dedup | hash | join | match | plan | benchmark | enrich | export | explain | config`."""
 
 import json
 import signal
@@ -37,7 +37,12 @@ Hashers = Annotated[
     typer.Option("--hasher", metavar="SPEC[@T]", help="A hasher, its parameters, its threshold; repeat for several."),
 ]
 Threshold = Annotated[
-    float | None, typer.Option("--threshold", metavar="T", help="Match below this distance; with a single hasher.")
+    str | None,
+    typer.Option(
+        "--threshold",
+        metavar="T|@FILE",
+        help="Match below this distance, with a single hasher; or by the thresholds.yaml of a benchmark.",
+    ),
 ]
 RadiusBits = Annotated[
     int | None, typer.Option("--radius-bits", metavar="N", help="Match at N differing bits or fewer, instead.")
@@ -402,6 +407,80 @@ def match(
 @app.command(
     epilog="""[bold]Examples[/]
 
+neardup benchmark photos -o scores
+
+neardup benchmark photos -o scores --hasher pdq --hasher cropresistant --transform blur:2 --transform crop:0.1+jpeg:60
+
+neardup benchmark photos -o scores --category 'pattern:/(20[0-9]{2})/' --fpr 0.01 --fpr 0.001
+
+neardup dedup photos -o out --hasher pdq --threshold @scores/thresholds.yaml"""
+)
+def benchmark(
+    inputs: Inputs = None,
+    output: Output = None,
+    hasher: Annotated[
+        list[str] | None, typer.Option("--hasher", metavar="SPEC", help="A hasher and its parameters; repeatable.")
+    ] = None,
+    transform: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--transform",
+            metavar="[NAME=]SPEC",
+            help="What is done to each picture, such as blur:2 or crop:0.05+jpeg:60; noop:256 says how originals are "
+            "hashed, and the others begin from there; repeatable.",
+        ),
+    ] = None,
+    encode: Annotated[
+        str | None, typer.Option("--encode", metavar="SPEC", help="A transform that each picture goes through: jpeg:95")
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category",
+            metavar="RULE",
+            help="folder, column:NAME or pattern:REGEX; originals are compared within theirs.  [default: folder]",
+        ),
+    ] = None,
+    duplicates: Annotated[
+        str | None,
+        typer.Option("--duplicates", metavar="RULE", help="Originals to leave out: SPEC@T (near ones), exact or none."),
+    ] = None,
+    fpr: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--fpr", metavar="R", help="A false-positive rate; repeatable, the first is that of thresholds.yaml."
+        ),
+    ] = None,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Write the altered pictures to OUT/images, too.")
+    ] = False,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    max_error_rate: MaxErrorRate = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure how well each hash finds altered pictures of your own, and choose thresholds."""
+    flags = {
+        "inputs": inputs,
+        "output": output,
+        "hashers": hasher,
+        "transforms": transform,
+        "encode": encode,
+        "category": category,
+        "duplicates": duplicates,
+        "fpr": fpr,
+        "keep_images": keep_images or None,
+        "cluster": cluster,
+        "max_error_rate": max_error_rate,
+    }
+    _run(config.BenchmarkJob, flags, None, config_file, sets, as_json, debug)
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
 neardup enrich photos.parquet --uri-column url -o out
 
 neardup enrich s3://lake/images/ --uri-column path --base s3://media -o s3://lake/neardup --prefix neardup_
@@ -572,7 +651,9 @@ def plan(
 
 
 @app.command(name="config")
-def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match or enrich.")]) -> None:
+def config_(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match, benchmark or enrich.")],
+) -> None:
     """Print every setting of a job as YAML, with its default and its meaning."""
     if job not in config.JOBS:
         _fail(UsageError(f"unknown job {job!r}; known are {', '.join(config.JOBS)}"), EXIT_USAGE)
@@ -582,7 +663,7 @@ def config_(job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash,
 def _run(
     kind: type[config.J],
     flags: dict[str, Any],
-    threshold: float | None,
+    threshold: str | None,
     config_file: str | None,
     sets: list[str] | None,
     as_json: bool,
@@ -595,6 +676,10 @@ def _run(
         from jobs.match import run_match
 
         style = style_for(as_json)
+        if isinstance(job, config.BenchmarkJob):
+            from jobs.benchmark import run_benchmark
+
+            return run_benchmark(job, style)
         if isinstance(job, config.EnrichJob):
             return run_enrich(job, style)
         return run_match(job, style) if isinstance(job, config.MatchJob) else run(job, style)
@@ -629,13 +714,20 @@ def _guarded(work: Callable[[], T], debug: bool) -> T:
         _fail(RunError(f"bug: {type(error).__name__}: {error}; please report it with what --debug shows"), EXIT_FAILED)
 
 
-def _with_threshold(job: config.J, threshold: float | None) -> config.J:
+def _with_threshold(job: config.J, threshold: str | None) -> config.J:
     if threshold is None:
         return job
+    if threshold.startswith("@"):
+        hashers = config.with_thresholds(job.hashers, threshold.removeprefix("@"))
+        return job.model_copy(update={"hashers": hashers})
+    try:
+        value = float(threshold)
+    except ValueError as error:
+        raise UsageError(f"--threshold {threshold!r}: give a number such as 0.1, or @FILE") from error
     if len(job.hashers) > 1:
         raise UsageError("--threshold goes with a single hasher; with several, give each SPEC@THRESHOLD")
     spec = job.hashers[0].partition("@")[0]
-    return job.model_copy(update={"hashers": (f"{spec}@{threshold:g}",)})
+    return job.model_copy(update={"hashers": (f"{spec}@{value:g}",)})
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
@@ -669,6 +761,14 @@ def _show(summary: dict[str, Any]) -> None:
         bad = f", {found['bad_lines']:,} bad lines left out" if found["bad_lines"] else ""
         said = f"{found['items']:,} items of {found['list']} by {found['hasher']}{bad}"
         table.add_row("matches", escape(said))
+    if "originals" in summary:
+        facts = summary["originals"]
+        table.add_row(
+            "originals", f"{facts['scored']:,} in {facts['categories']:,} categories, {facts['duplicates']:,} left out"
+        )
+    for best in summary.get("best", []):
+        at = "" if best["threshold"] is None else f" below {best['threshold']:.4g}"
+        table.add_row("recall", escape(f"{best['recall']:6.2f} % by {best['hasher']}{at}"))
     if "enriched" in summary:
         table.add_row("enriched", f"{summary['enriched']['rows']:,} rows in {summary['enriched']['files']:,} files")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
@@ -678,6 +778,9 @@ def _show(summary: dict[str, Any]) -> None:
         return
     where = summary["output"].removeprefix("file://")
     console.print(f"tables in {where}", soft_wrap=True, highlight=False)
+    if "best" in summary:
+        console.print(f"  {where}/report/index.html", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"  {where}/thresholds.yaml", soft_wrap=True, highlight=False, markup=False)
     if "enriched" in summary:
         print(f"the table with its new columns in {summary['enriched']['folder'].removeprefix('file://')}")
     elif summary.get("groups"):

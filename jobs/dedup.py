@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -16,14 +17,14 @@ import pyarrow as pa
 from jobs.progress import Style, stage
 from pipeline import joins, storage
 from pipeline.child import Limits
-from pipeline.config import DedupJob, EnrichJob, HashJob, Job, JoinJob
+from pipeline.config import DedupJob, EnrichJob, HashJob, InputJob, Job, JoinJob
 from pipeline.errors import RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Workers, claimed, cluster_from_file, workers
 from pipeline.stages import cutting, grouping, hashing, joining, live, pairing, tiles
 from pipeline.stages.listing import list_inputs, total_bytes
-from pipeline.work import Sampling
+from pipeline.work import Altering, Sampling
 
 _LIBRARIES = ("neardup", "dask", "distributed", "numpy", "numba", "opencv-python-headless", "pillow", "pyarrow")
 
@@ -126,6 +127,8 @@ def _threshold(maker: live.Maker, text: str, given: str) -> float:
 
 Then = Callable[[str, Workers, Summary, Callable[[], None]], None]  # root, workers, summary, check of the claim
 
+_AS_THEY_ARE = Altering()
+
 
 def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
     """List and hash the inputs of a job, then do what comes after, under one claim and on the same workers."""
@@ -133,9 +136,14 @@ def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, th
 
 
 def run_over(
-    job: HashJob, makers: Sequence[live.Maker], style: Style, list_items: Callable[[], pa.Table], then: Then | None
+    job: InputJob,
+    makers: Sequence[live.Maker],
+    style: Style,
+    list_items: Callable[[], pa.Table],
+    then: Then | None,
+    altering: Altering = _AS_THEY_ARE,
 ) -> Summary:
-    """The same for any LISTING."""
+    """The same for any LISTING, and for pictures that are altered before they are hashed."""
     if len({maker.folder for maker in makers}) < len(makers):
         raise UsageError("a hasher is given twice; give each once")
     root = _checked_output(job)
@@ -148,13 +156,14 @@ def run_over(
         if not summary["written"]:
             return summary
         with workers(job.cluster) as pool, claimed(root) as check:
-            _hash_stage(root, listing, makers, job, pool, summary, style, check)
+            options = replace(_options(job), altering=altering)
+            _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
             if then:
                 then(root, pool, summary, check)
     return summary
 
 
-def _checked_output(job: HashJob) -> str:
+def _checked_output(job: InputJob) -> str:
     root = storage.absolute(job.output)
     for given in job.inputs:
         where = storage.absolute(given)
@@ -167,7 +176,8 @@ def _hash_stage(
     root: str,
     listing: pa.Table,
     makers: Sequence[live.Maker],
-    job: HashJob,
+    options: hashing.HashingOptions,
+    job: InputJob,
     pool: Workers,
     summary: Summary,
     style: Style,
@@ -175,7 +185,6 @@ def _hash_stage(
 ) -> None:
     begun = time.perf_counter()
     storage.delete_unfinished(root)
-    options = _options(job)
     usable = live.usable_parts(root, makers, options.ways)
     needed = live.needs(root, listing, usable, makers)
     most = max(1, min(job.slices.items, -(-len(listing) // (4 * pool.count))))
@@ -225,7 +234,7 @@ def _hashed(
     yield from pool.mapper(cutting.merge_segments, [video for video in videos if video])
 
 
-def _options(job: HashJob) -> hashing.HashingOptions:
+def _options(job: InputJob) -> hashing.HashingOptions:
     return hashing.HashingOptions(
         policy=DecodePolicy(alpha=job.decode.alpha, max_pixels=job.decode.max_pixels),
         sampling=Sampling(
@@ -238,7 +247,7 @@ def _options(job: HashJob) -> hashing.HashingOptions:
         limits=Limits(job.child.deadline_s, job.video.deadline_s, job.child.memory_limit),
         max_bytes=job.decode.max_bytes,
         read_budget_bytes=job.slices.read_budget,
-        isometric=job.isometric,
+        isometric=isinstance(job, HashJob) and job.isometric,
         in_child=job.child.enabled,
     )
 

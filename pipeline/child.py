@@ -28,7 +28,7 @@ import msgpack
 
 from pipeline.errors import RunError
 from pipeline.media import DecodePolicy
-from pipeline.work import Answer, HashRow, Item, Sampling, Watch, Work, do, from_wire, poisoned, to_wire
+from pipeline.work import Altering, Answer, HashRow, Item, Sampling, Watch, Work, do, from_wire, poisoned, to_wire
 
 _FRAME = struct.Struct("<I")
 _BODY = struct.Struct("<Q")
@@ -45,7 +45,7 @@ _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or 
 class Limits:
     """What one item may cost before its child is killed."""
 
-    deadline_s: float = 60.0  # for an image, or between two frames
+    deadline_s: float = 60.0  # for an image or each picture that is made of it, or between two frames
     video_deadline_s: float = 3600.0  # for all frames of a video, of one segment of it, or of an animation
     memory_bytes: int = 2 << 30  # address space beyond what the idle child has
 
@@ -63,15 +63,18 @@ class Child:
         limits: Limits,
         sampling: Sampling | None = None,
         isometric: bool = False,
+        altering: Altering | None = None,
     ):
+        altering = altering or Altering()
         self._setup = {
             "hashers": list(hashers),
             "policy": asdict(policy),
             "limits": asdict(limits),
             "sampling": asdict(sampling or Sampling()),
             "isometric": isometric,
+            "altering": asdict(altering),
         }
-        self._names = list(hashers)
+        self._stages = altering.stages(hashers)
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._incoming = bytearray()
@@ -137,7 +140,7 @@ class Child:
                 continue  # perhaps not this item's doing (the system ran out of memory), so it gets one more child
             if not stage:
                 return poisoned(outcome)
-            first.skipped[stage - 1] = f"poison: {outcome} in hasher {self._names[stage - 1]}"
+            first.skipped[stage - 1] = f"poison: {outcome} in {self._stages[stage - 1]}"
 
     def _await_answer(self, queue: "deque[_Pending]") -> tuple[int | None, "Answer | str"]:
         """The first item's answer, or how the child failed; and the stage it was in."""
@@ -287,8 +290,9 @@ class Inline:
         policy: DecodePolicy,
         sampling: Sampling | None = None,
         isometric: bool = False,
+        altering: Altering | None = None,
     ):
-        self._work = Work(_prepared(hashers), policy, sampling or Sampling(), isometric)
+        self._work = Work(_prepared(hashers), policy, sampling or Sampling(), isometric, altering or Altering())
 
     def close(self) -> None:
         """Nothing to end."""
@@ -310,7 +314,8 @@ def serve() -> None:
     setup = msgpack.unpackb(incoming.read(_FRAME.unpack(incoming.read(_FRAME.size))[0]))
     try:
         sampling = Sampling(**setup["sampling"])
-        work = Work(_prepared(setup["hashers"]), DecodePolicy(**setup["policy"]), sampling, setup["isometric"])
+        policy, altering = DecodePolicy(**setup["policy"]), Altering(**setup["altering"])
+        work = Work(_prepared(setup["hashers"]), policy, sampling, setup["isometric"], altering)
         limits = Limits(**setup["limits"])
         _limit_memory(limits.memory_bytes)
     except Exception as error:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
+from pipeline.hashers import canonical, parse
 
 Bytes = Annotated[ByteSize, Field(gt=0)]
 
@@ -77,16 +78,21 @@ class Job(_Strict):
     cluster: str | dict[str, Any] = Field("local", description="none, local, tcp://HOST:PORT, or settings")
 
 
-class HashJob(Job):
-    """MEDIA and HASHES of the inputs."""
+class InputJob(Job):
+    """What a job has that lists and decodes inputs."""
 
     inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files")
-    isometric: bool = Field(False, description="hash the flips and quarter turns too, and match them")
     decode: Decode = Decode()
     video: Video = Video()
     child: Child = Child()
     slices: Slices = Slices()
     max_error_rate: float | None = Field(None, ge=0, le=1, description="exit code 3 when more items than this fail")
+
+
+class HashJob(InputJob):
+    """MEDIA and HASHES of the inputs."""
+
+    isometric: bool = Field(False, description="hash the flips and quarter turns too, and match them")
 
 
 class JoinJob(Job):
@@ -149,12 +155,59 @@ class EnrichJob(DedupJob):
     skip_bad_lines: bool = Field(False, description="count a list's lines without a valid hash, and go on")
 
 
+class BenchmarkJob(InputJob):
+    """METRICS of hashers: what thresholds find of altered pictures, and what they let through."""
+
+    hashers: tuple[str, ...] = Field(
+        (
+            "ahash:hash_size=16",
+            "blockmean",
+            "dhash:hash_size=16",
+            "marrhildreth",
+            "pdq",
+            "phash:hash_size=16",
+            "wavelet:hash_size=16",
+        ),
+        min_length=1,
+        description="SPEC",
+    )
+    transforms: tuple[str, ...] = Field(
+        (
+            "noop:256",
+            "watermark",
+            "blur2=blur:2",
+            "vignette",
+            "gamma2=gamma:2",
+            "jpeg7=jpeg:7",
+            "pad0.2=pad:0.2",
+            "crop0.05=crop:0.05",
+            "noise0.2=noise:0.2",
+            "rotate4=rotate:4",
+        ),
+        min_length=1,
+        description="SPEC or NAME=SPEC; noop:256 says how originals are hashed, and the others begin from there",
+    )
+    encode: str = Field("", description="a transform that every picture goes through, such as jpeg:95")
+    keep_images: bool = Field(False, description="write the altered pictures to images/, too")
+    category: str = Field("folder", description="folder, column:NAME or pattern:REGEX; others of one are the negatives")
+    duplicates: str = Field("phash:hash_size=16@0.2", description="originals to leave out: SPEC@T, exact or none")
+    fpr: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.001, 0.0001, 0.01), min_length=1, description="false-positive rates; the first is that of thresholds.yaml"
+    )
+    fpr_threshold: float = Field(1e-4, ge=0, le=1, description="limit of the reference's rule of 2019")
+    precision_threshold: float = Field(
+        99.9, ge=1, le=100, description="limit of the reference's rule of today, percent"
+    )
+    block_rows: int = Field(65_536, gt=0, description="hashes per side of a tile")
+
+
 JOBS: dict[str, type[Job]] = {
     "dedup": DedupJob,
     "hash": HashJob,
     "join": JoinJob,
     "match": MatchJob,
     "enrich": EnrichJob,
+    "benchmark": BenchmarkJob,
 }
 
 J = TypeVar("J", bound=Job)
@@ -230,6 +283,27 @@ def _fields(model: type[BaseModel], path: list[str]) -> dict[str, str | None]:
             return {}
         model = field
     return {name: field.description for name, field in model.model_fields.items()}
+
+
+def with_thresholds(hashers: tuple[str, ...], file: str) -> tuple[str, ...]:
+    """Each SPEC with its threshold in a file that a benchmark wrote; SPEC@THRESHOLD stays. Raises ConfigError."""
+    known = _read(file).get("thresholds")
+    if not isinstance(known, dict) or not all(_is_number(value) for value in known.values()):
+        raise ConfigError(
+            f"{file}: expected 'thresholds:' with a number for each hasher, as `neardup benchmark` writes"
+        )
+    found = []
+    for text in hashers:
+        spec = canonical(parse(text.partition("@")[0]))
+        if "@" not in text and spec not in known:
+            named = ", ".join(map(str, known)) or "none"
+            raise ConfigError(f"{file} has no threshold for {spec}, it has {named}; give one: --hasher {spec}@T")
+        found.append(text if "@" in text else f"{spec}@{known[spec]:.17g}")
+    return tuple(found)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def dump(job: type[Job]) -> str:

@@ -131,6 +131,76 @@ MATCHES = pa.schema(
     ]
 )
 
+# One row per decoded item of a benchmark.
+ORIGINALS = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("duplicate_of", pa.string()),  # the item that is scored in its place; null when it is scored
+    ]
+)
+
+# One row per original, hasher and transform of a benchmark: the smallest distances of its hashes.
+DISTANCES = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("transform", pa.string(), nullable=False),
+        pa.field("hashes", pa.int32(), nullable=False),  # of the altered picture
+        pa.field("correct", pa.float64()),  # to the original's own hashes
+        pa.field("incorrect", pa.float64()),  # to those of the other originals of its category; null when it is alone
+        pa.field("incorrect_uri", pa.string()),
+    ]
+)
+
+_GROUP = [
+    pa.field("hasher", pa.string(), nullable=False),
+    pa.field("category", pa.string()),  # null: all
+    pa.field("transform", pa.string()),  # null: all
+]
+
+# One row per hasher and group: each category × transform, each transform, and all together.
+# Recalls and precision are percentages. `threshold`, `recall`, `fpr` are by the reference's rule of 2019, `precision…`
+# by its rule of today; both rank equal distances. `…_grouped`: by the same rules, equal distances counted together.
+METRICS = pa.schema(
+    [
+        *_GROUP,
+        pa.field("n_exemplars", pa.int64(), nullable=False),  # hashes of altered pictures
+        pa.field("n_originals", pa.int64(), nullable=False),
+        pa.field("pairs", pa.int64(), nullable=False),  # of an altered picture's hash and another original's, counted
+        *(
+            pa.field(f"{column}{ties}", pa.float64())
+            for ties in ("", "_grouped")
+            for column in ("threshold", "recall", "fpr", "precision_threshold", "precision_recall", "precision")
+        ),
+    ]
+)
+
+# One row per hasher, group and wanted false-positive rate: the largest (strict) threshold within it.
+RATES = pa.schema(
+    [
+        *_GROUP,
+        pa.field("of", pa.string(), nullable=False),  # queries: altered pictures; pairs: of one and another's original
+        pa.field("wanted", pa.float64(), nullable=False),
+        pa.field("threshold", pa.float64()),  # null: none is too large
+        pa.field("fpr", pa.float64()),  # what the threshold lets through
+        pa.field("recall", pa.float64(), nullable=False),  # percent
+        pa.field("recall_low", pa.float64(), nullable=False),  # 95 % interval
+        pa.field("recall_high", pa.float64(), nullable=False),
+    ]
+)
+
+# One row per hasher, group and threshold at which anything changes.
+CURVES = pa.schema(
+    [
+        *_GROUP,
+        pa.field("threshold", pa.float64(), nullable=False),  # strict
+        pa.field("recall", pa.float64(), nullable=False),  # percent
+        pa.field("fpr_queries", pa.float64(), nullable=False),
+        pa.field("fpr_pairs", pa.float64()),  # null where there are no pairs
+    ]
+)
+
 _REPETITIVE = (
     "kind",
     "format",
@@ -144,6 +214,9 @@ _REPETITIVE = (
     "kept_uri",
     "list",
     "label",
+    "category",
+    "transform",
+    "of",
 )
 _MADE_BY = b"neardup"
 _ROWS_PER_PART = 1_000_000

@@ -13,9 +13,12 @@ from conftest import PHOTOS
 from hostile import CRASH, EXHAUST, FAIL, HANG
 from PIL import Image
 
+from pipeline import transforms
 from pipeline.child import Answer, Child, Inline, Limits
 from pipeline.errors import RunError
-from pipeline.media import DecodePolicy
+from pipeline.hashers import parse
+from pipeline.media import DecodePolicy, decode_image
+from pipeline.work import Altering
 
 HOSTILE = "hostile.Hostile"
 SPECS = ("dhash", HOSTILE, "phash")
@@ -130,3 +133,44 @@ def test_items_larger_than_the_pipe_arrive_whole(child: Child) -> None:
     items = [sink.getvalue()] * 3
     assert len(items[0]) > 4 << 20
     assert list(child.work(items)) == list(Inline(SPECS, DecodePolicy()).work(items))
+
+
+# --- altered pictures -------------------------------------------------------------------------------------------------
+
+ALTERING = Altering(("noop", "odd_transforms.hostile", "blur", "noise"), "jpeg", keep_images=True)
+
+
+def test_altered_pictures_are_hashed_from_one_decode() -> None:
+    items = [photo.read_bytes() for photo in PHOTOS[:2]] + [b"not an image"]
+    with Child(SPECS, DecodePolicy(), Limits(), altering=ALTERING) as child:
+        answers = list(child.work(items))
+    assert answers == list(Inline(SPECS, DecodePolicy(), altering=ALTERING).work(items))
+    assert answers[2].error_class == "permanent" and answers[2].hashes == []
+    jpeg, dhash = transforms.parse("jpeg"), parse("dhash")
+    base = jpeg(decode_image(items[0]).pixels)
+    blurred = jpeg(transforms.parse("blur")(base))
+    assert [row.variant for row in answers[0].hashes[0]] == list(ALTERING.transforms)
+    assert [row.hash for row in answers[0].hashes[0]][::2] == [dhash.pack(dhash._compute(p)) for p in (base, blurred)]
+    np.testing.assert_array_equal(decode_image(answers[0].images[2]).pixels, blurred)
+    assert answers[0].images[3] != answers[0].images[0] and len(answers[0].images) == 4
+
+
+@pytest.mark.parametrize(("mark", "reason"), [(CRASH, "killed by SIG"), (HANG, "no answer within"), (FAIL, "no such")])
+def test_a_transform_that_fails_costs_only_what_it_makes(mark: tuple[int, int, int], reason: str) -> None:
+    lossless = Altering(ALTERING.transforms)
+    with Child(("dhash", "phash"), DecodePolicy(), Limits(deadline_s=0.5), altering=lossless) as child:
+        before, hit, after = child.work([png((9, 9, 9), 1), png(mark, 1), png((9, 9, 9), 1)])
+        assert before == after and child.replaced == (mark != FAIL)
+    assert hit.error is None
+    for rows, good in zip(hit.hashes, before.hashes, strict=True):
+        assert [row.hash is None for row in rows] == [False, True, False, False]
+        assert reason in rows[1].error and rows[1].variant == "odd_transforms.hostile"
+        assert all(row.hash and row.error is None for row in good)
+
+
+def test_when_the_first_transform_fails_there_is_nothing_to_alter() -> None:
+    altering = Altering(("odd_transforms.to_text", "blur"))
+    (answer,) = Inline(("dhash",), DecodePolicy(), altering=altering).work([png((9, 9, 9))])
+    assert [row.hash for row in answer.hashes[0]] == [None, None]
+    assert "a picture is an array" in answer.hashes[0][0].error
+    assert answer.hashes[0][1].error.startswith("the first transform failed: UsageError")

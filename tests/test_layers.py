@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-LAYERS = ["errors", "storage", "media", "transforms", "hashers", "joins", "groups", "tables", "work", "child"]
-LAYERS += ["stages", "run", "config", "report", "tools", "benchmarking", "imagehash"]
+LAYERS = ["errors", "storage", "media", "transforms", "hashers", "joins", "groups", "metrics", "tables", "work"]
+LAYERS += ["child", "stages", "run", "config", "report", "tools", "benchmarking", "imagehash"]
 OWNERS = {
     "fsspec": {"storage"},
     "s3fs": {"storage"},
@@ -21,6 +21,8 @@ OWNERS = {
     "pyarrow": {"tables", "stages"},
     "pydantic": {"config"},
     "subprocess": {"child"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
 }
 FILES = sorted((ROOT / "pipeline").rglob("*.py"))
 

@@ -208,11 +208,13 @@ def test_a_custom_hasher_beside_all_others() -> None:
 def test_video_deduplication() -> None:
     """The page's video example: frames that differ enough within a video, compared across videos."""
     from pipeline import hashers, tools
+    from pipeline.transforms.video import parse_video
 
+    parse_video("resize:0.75+fps:5+reencode:codec=gif")(SAMPLES / "clips/v1.m4v", "v1")
     hasher = hashers.PHash(hash_size=16)
     intravideo_threshold, intervideo_threshold = 0.1, 0.2
     hashes = []
-    for file in sorted((SAMPLES / "clips").iterdir()):
+    for file in [*sorted((SAMPLES / "clips").iterdir()), Path("v1.gif")]:
         previous = None
         for frame, _, _ in hashers.tools.read_video(str(file), frames_per_second=1):
             current, quality = hasher.compute_with_quality(frame, hash_format="vector")
@@ -224,4 +226,4 @@ def test_video_deduplication() -> None:
             hashes.append((file.name, current))
     assert len(hashes) > 10
     duplicates = tools.deduplicate_hashes(hashes=hashes, threshold=intervideo_threshold, hasher=hasher)
-    assert duplicates == [("v2.m4v", "v2s.mov")]
+    assert duplicates == [("v1.m4v", "v1.gif"), ("v2.m4v", "v2s.mov")]

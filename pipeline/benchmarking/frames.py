@@ -118,6 +118,18 @@ class Saveable(Filterable):
             _write_folder(path, text, files)
 
 
+class Dataset(Saveable):
+    """One row per file and its category."""
+
+    expected_columns: ClassVar[list[str]] = ["filepath", "category"]
+
+    @classmethod
+    def from_tuples(cls, files: Iterable[tuple[str | Path, Any]]) -> Self:
+        """The dataset of (path, category) pairs."""
+        rows = [(os.fspath(path), category) for path, category in files]
+        return cls(pd.DataFrame(rows, columns=cls.expected_columns))
+
+
 def _names(paths: pd.Series) -> list[str | None]:
     names = [None if pd.isnull(path) else Path(path).name for path in paths]
     present = [name for name in names if name is not None]

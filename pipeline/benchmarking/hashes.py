@@ -3,7 +3,7 @@
 import base64
 import binascii
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -12,14 +12,15 @@ import pandas as pd
 
 from pipeline.benchmarking.archives import read_index
 from pipeline.benchmarking.frames import BenchmarkError, Filterable
-from pipeline.benchmarking.nearest import Nearest, Owned, Rows, Values, nearest_bits, nearest_vectors
-from pipeline.benchmarking.rules import Floats, Ties, rule
 from pipeline.errors import UsageError
+from pipeline.hashers import Hasher
 from pipeline.hashers.encoding import BITS, packed_length, unpack
 from pipeline.hashers.spec import suggestion
+from pipeline.joins.nearest import Nearest, Owned, Rows, Values, nearest_bits, nearest_vectors
+from pipeline.metrics.rules import Floats, Ties, rule
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from pipeline.report.histograms import Figure
 
 CORRECT, INCORRECT = "distance_to_closest_correct_image", "distance_to_closest_incorrect_image"
 GROUPING = ("category", "transform_name")
@@ -34,6 +35,13 @@ class Kind(NamedTuple):
     dtype: str
     metric: str
     length: int
+
+
+class Outcome(NamedTuple):
+    """The hashes of one file by one hasher, or the error that stands in their place."""
+
+    hashes: Sequence[Any]
+    error: str | None
 
 
 class BenchmarkHashes(Filterable):
@@ -131,12 +139,31 @@ class BenchmarkHashes(Filterable):
         The arguments are those of `compute_threshold_recall`. `emd` is the earth mover's distance of the two
         histograms. Nothing is opened: a notebook shows the figure, and its `savefig` writes it.
         """
-        from pipeline.benchmarking.histograms import draw
+        from pipeline.report.histograms import draw
 
         by = _grouping(grouping)
         chosen = rule(precision_threshold, fpr_threshold, ties)
         groups = _groups(self.compute_metrics(custom_distance_metrics), by)
         return draw({key: exemplars(subset, by) for key, subset in groups}, chosen)
+
+
+def hash_rows(files: pd.DataFrame, name: str, hasher: Hasher, outcomes: Iterable[Outcome]) -> pd.DataFrame:
+    """The rows of files once per hash, with the columns of `BenchmarkHashes`."""
+    listed = list(outcomes)
+    places = [place for place, outcome in enumerate(listed) for _ in outcome.hashes]
+    return files.iloc[places].assign(
+        hash=pd.Series([each for outcome in listed for each in outcome.hashes], dtype=object).to_numpy(),
+        error=pd.Series([outcome.error for outcome in listed for _ in outcome.hashes], dtype=object).to_numpy(),
+        hasher_name=name,
+        hasher_dtype=hasher.dtype,
+        hasher_distance_metric=hasher.distance_metric,
+        hasher_hash_length=hasher.hash_length,
+    )
+
+
+def no_hashes() -> pd.DataFrame:
+    """The rows of no hasher."""
+    return pd.DataFrame(columns=sorted(BenchmarkHashes.expected_columns))
 
 
 def exemplars(metrics: pd.DataFrame, grouping: Sequence[str]) -> tuple[Floats, Floats]:

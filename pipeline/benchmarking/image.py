@@ -1,19 +1,18 @@
 """Pictures, what transforms make of them, and their hashes."""
 
-import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import cv2
 import pandas as pd
 
 from pipeline import tools
-from pipeline.benchmarking.frames import BenchmarkError, Saveable
-from pipeline.benchmarking.hashes import BenchmarkHashes
+from pipeline.benchmarking.frames import BenchmarkError, Dataset, Saveable
+from pipeline.benchmarking.hashes import BenchmarkHashes, Outcome, hash_rows, no_hashes
 from pipeline.errors import MediaError, RunError, UsageError
 from pipeline.hashers import Hasher, Planes
 from pipeline.hashers.encoding import Vector
@@ -27,13 +26,6 @@ JPEG_QUALITY = 95
 
 class TransformError(RunError, RuntimeError):
     """A transform failed on a picture, or gave no picture (also a RuntimeError, which the reference raises)."""
-
-
-class Outcome(NamedTuple):
-    """The hashes of one file by one hasher, or the error that stands in their place."""
-
-    hashes: Sequence[Any]
-    error: str | None
 
 
 class BenchmarkImageTransforms(Saveable):
@@ -52,25 +44,16 @@ class BenchmarkImageTransforms(Saveable):
         by_file = _hash_files(paths, list(shared.values()), max_workers)
         outcomes = {name: [file[place] for file in by_file] for place, name in enumerate(shared)}
         frames = [
-            _hash_rows(
+            hash_rows(
                 self._df, name, hasher, outcomes[name] if name in shared else _own_way(hasher, paths, max_workers)
             )
             for name, hasher in hashers.items()
         ]
-        empty = pd.DataFrame(columns=sorted(BenchmarkHashes.expected_columns))
-        return BenchmarkHashes(pd.concat(frames, ignore_index=True).sort_index(axis=1) if frames else empty)
+        return BenchmarkHashes(pd.concat(frames, ignore_index=True).sort_index(axis=1) if frames else no_hashes())
 
 
-class BenchmarkImageDataset(Saveable):
+class BenchmarkImageDataset(Dataset):
     """One row per picture: its file and its category."""
-
-    expected_columns: ClassVar[list[str]] = ["filepath", "category"]
-
-    @classmethod
-    def from_tuples(cls, files: Iterable[tuple[str | Path, Any]]) -> Self:
-        """The dataset of (path, category) pairs."""
-        rows = [(os.fspath(path), category) for path, category in files]
-        return cls(pd.DataFrame(rows, columns=cls.expected_columns))
 
     def deduplicate(
         self, hasher: Hasher, threshold: float = 0.001, isometric: bool = False
@@ -180,17 +163,3 @@ def _own_way(hasher: Hasher, paths: Sequence[str], max_workers: int) -> list[Out
     hashes = [record["hash"] for record in records]
     lists = [each if hasher.returns_multiple and each is not None else [each] for each in hashes]
     return [Outcome(each or [None], record["error"]) for each, record in zip(lists, records, strict=True)]
-
-
-def _hash_rows(files: pd.DataFrame, name: str, hasher: Hasher, outcomes: Iterable[Outcome]) -> pd.DataFrame:
-    """The rows of files once per hash, with the columns of `BenchmarkHashes`."""
-    listed = list(outcomes)
-    places = [place for place, outcome in enumerate(listed) for _ in outcome.hashes]
-    return files.iloc[places].assign(
-        hash=pd.Series([each for outcome in listed for each in outcome.hashes], dtype=object).to_numpy(),
-        error=pd.Series([outcome.error for outcome in listed for _ in outcome.hashes], dtype=object).to_numpy(),
-        hasher_name=name,
-        hasher_dtype=hasher.dtype,
-        hasher_distance_metric=hasher.distance_metric,
-        hasher_hash_length=hasher.hash_length,
-    )

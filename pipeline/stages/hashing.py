@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from pipeline import storage, tables
 from pipeline.child import Child, Inline, Limits
-from pipeline.hashers import Hasher, parse
+from pipeline.hashers import Hasher, folder_label, parse
 from pipeline.media import DecodePolicy
 from pipeline.stages.live import WORK, Maker, Slice, Ways, maker
-from pipeline.work import Answer, Clip, HashRow, Item, Sampling, failed
+from pipeline.work import Altering, Answer, Clip, HashRow, Item, Sampling, failed
 
 _LIBRARIES = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "av")  # those that make hash bits
 
@@ -33,6 +33,7 @@ class HashingOptions:
     read_budget_bytes: int = 128 << 20
     isometric: bool = False
     in_child: bool = True
+    altering: Altering = field(default_factory=Altering)
 
     @property
     def ways(self) -> Ways:
@@ -88,7 +89,7 @@ def prepare(
 
 def _part_name(rows: pa.Table, specs: Sequence[str], options: HashingOptions) -> str:
     """Named by what it will hold: the same work done twice writes the same part."""
-    ways = [options.policy.spec, options.sampling.spec, str(options.isometric)]
+    ways = [options.policy.spec, options.sampling.spec, options.altering.stamp or str(options.isometric)]
     digest = blake2b("\0".join([*ways, *specs]).encode(), digest_size=12)
     for column in (rows["uri"], rows["version"]):
         digest.update("\0".join(column.to_pylist()).encode())
@@ -109,13 +110,16 @@ def hash_slice(task: HashTask) -> Receipt:
 
 def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterable[Answer]) -> Receipt:
     """Write what became of the items of a slice."""
-    makers = [maker(parse(spec), task.options.isometric) for spec in task.specs]
+    makers = [maker(parse(spec), task.options.isometric, task.options.altering.stamp) for spec in task.specs]
     uris, versions = rows["uri"].to_pylist(), rows["version"].to_pylist()
     hashes = [_HashRows(maker.hasher) for maker in makers]
     for number, answer in enumerate(answers):
         facts.add(answer)
         for column, found in zip(hashes, answer.hashes, strict=False):
             column.add(uris[number], versions[number], found)
+        for transform, image in zip(task.options.altering.transforms, answer.images, strict=False):
+            if image is not None:
+                storage.write(task.root, image_name(uris[number], transform), image)
     ways = task.options.ways
     made_by = {
         "decode": ways.decode,
@@ -131,6 +135,11 @@ def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterabl
     media = f"media/{task.part}"
     written += tables.write_part(task.root, media, facts.table(rows), {**made_by, "folders": folders})
     return Receipt(media, folders, len(rows), dict(facts.failures), facts.bytes_read, written, 0.0, 0)
+
+
+def image_name(uri: str, transform: str) -> str:
+    """Where a picture that a transform made of an item lies, if these are kept."""
+    return f"images/{folder_label(transform)}/{blake2b(uri.encode(), digest_size=12).hexdigest()}.png"
 
 
 _OF_ANSWER = (
@@ -235,14 +244,15 @@ _kept: tuple[tuple[Any, ...], Child | Inline] | None = None
 def worker_for(specs: tuple[str, ...], options: HashingOptions) -> Child | Inline:
     """This process's child for these hashers and options, or what stands in for it."""
     global _kept
-    wanted = (specs, options.policy, options.limits, options.sampling, options.isometric, options.in_child)
+    how = (options.sampling, options.isometric, options.altering)
+    wanted = (specs, options.policy, options.limits, options.in_child, how)
     if _kept and _kept[0] != wanted:
         close_worker()
     if not _kept:
         if options.in_child:
-            _kept = (wanted, Child(specs, options.policy, options.limits, options.sampling, options.isometric))
+            _kept = (wanted, Child(specs, options.policy, options.limits, *how))
         else:
-            _kept = (wanted, Inline(specs, options.policy, options.sampling, options.isometric))
+            _kept = (wanted, Inline(specs, options.policy, *how))
     return _kept[1]
 
 

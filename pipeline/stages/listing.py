@@ -15,6 +15,11 @@ def list_inputs(inputs: Sequence[str]) -> pa.Table:
     return _table(storage.list_media(inputs))
 
 
+def list_images(inputs: Sequence[str]) -> pa.Table:
+    """The LISTING rows of the images among the inputs, sorted by uri, each uri once."""
+    return _table(listed for listed in storage.list_media(inputs) if listed.kind == "image")
+
+
 def list_uris(uris: Iterable[str]) -> pa.Table:
     """The LISTING rows of these uris (see storage.resolved), sorted, each once; also of those that cannot be found."""
     return _table(storage.list_objects(sorted(set(uris))))

@@ -21,8 +21,13 @@ from pipeline.hashers import Hasher, canonical, folder_label
 
 KEY = ["uri", "version"]
 _PART = re.compile(
-    r"(media|groups|hubs|matches|(hashes|pairs|joined|near)/hasher=[^/]+)/part-[0-9a-f]{24}\.parquet"
+    r"(media|groups|hubs|matches|originals|metrics|rates|curves|(hashes|pairs|joined|near|altered|distances)/hasher=[^/]+)"
+    r"/part-[0-9a-f]{24}\.parquet"
 )  # none but our own
+_DERIVED = {  # from each kind of hashes
+    "hashes": ("groups", "hubs", "pairs/{hasher}"),
+    "altered": ("originals", "metrics", "rates", "curves", "distances/{hasher}"),
+}
 WORK = "work"  # folder of files that only serve the run itself; empty at rest
 
 
@@ -33,17 +38,18 @@ class Maker(NamedTuple):
     spec: str
     folder: str
     isometric: bool  # a row for each flip and quarter turn, instead of one for the upright image
+    altered: str = ""  # by which transforms pictures were altered before they were hashed, with a row for each
 
     @property
     def stamp(self) -> list[Any]:
         """The part of `made_by` that two hash parts must share to be comparable."""
-        return [self.spec, self.hasher.revision, "isometric" if self.isometric else "upright"]
+        return [self.spec, self.hasher.revision, self.altered or ("isometric" if self.isometric else "upright")]
 
 
-def maker(hasher: Hasher, isometric: bool = False) -> Maker:
+def maker(hasher: Hasher, isometric: bool = False, altered: str = "") -> Maker:
     """A hasher with its canonical spec and its folder in an output."""
     spec = canonical(hasher)
-    return Maker(hasher, spec, f"hashes/hasher={folder_label(spec)}", isometric)
+    return Maker(hasher, spec, f"{'altered' if altered else 'hashes'}/hasher={folder_label(spec)}", isometric, altered)
 
 
 class Ways(NamedTuple):
@@ -197,7 +203,7 @@ def settle(
         raise RunError(f"bug: {len(listed)} listed items have no row, first {listed['uri'][0]}")
     good = pa.concat_tables(decoded) if decoded else listing.select(KEY).slice(0, 0)
     asked = {maker.folder: usable.hashes[maker.folder] for maker in makers}
-    for folder in {*asked, *tables.hash_folders(usable.manifest)}:
+    for folder in {*asked, *_hash_folders(usable.manifest)}:
         new = sorted(_beside(name, folder) for name, folders in written.items() if folder in folders)
         old = asked.get(folder, usable.manifest.get(folder, []))
         kept: list[str] = []
@@ -209,15 +215,20 @@ def settle(
         manifest[folder] = sorted(kept)
         if folder in asked and len(unclaimed):
             raise RunError(f"bug: {len(unclaimed)} decoded items have no row in {folder}, first {unclaimed['uri'][0]}")
-    for folder in [*asked, *tables.hash_folders(usable.manifest)]:
+    for folder in [*asked, *_hash_folders(usable.manifest)]:
         if manifest[folder] != sorted(usable.manifest.get(folder, [])):  # what was derived from the old rows goes
-            for derived in ("groups", "hubs", f"pairs/{folder.split('/')[1]}"):
-                manifest.pop(derived, None)
+            for derived in _DERIVED[folder.split("/")[0]]:
+                manifest.pop(derived.format(hasher=folder.split("/")[1]), None)
             matches = manifest.get("matches", [])
             manifest["matches"] = [name for name in matches if _hash_folder(root, name) != folder]
     before = tables.read_table(root, usable.manifest.get("media", []), tables.MEDIA, ["uri"])
     gone = pc.invert(pc.is_in(before["uri"], listing["uri"].combine_chunks()))
     return Kept({folder: names for folder, names in manifest.items() if names}, pc.sum(gone).as_py() or 0)
+
+
+def _hash_folders(manifest: Mapping[str, Sequence[str]]) -> list[str]:
+    """The folders of hashes, of the items and of what a benchmark made of them."""
+    return [folder for folder in sorted(manifest) if folder.split("/")[0] in _DERIVED]
 
 
 def _hash_folder(root: str, name: str) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from pipeline.errors import UsageError
@@ -26,7 +27,7 @@ from pipeline.transforms import colour, detail, drawing, geometry
 from pipeline.transforms.pixels import Pixels, as_pixels, check_pixels
 from pipeline.transforms.spec import arguments_text, parameters, parse_arguments, suggestion
 
-__all__ = ["TRANSFORMS", "Pixels", "Transform", "call", "parse", "seed_of"]
+__all__ = ["TRANSFORMS", "Pixels", "Transform", "call", "encoded_png", "parse", "seed_of"]
 
 TRANSFORMS: dict[str, Callable[..., Pixels]] = {
     "noop": geometry.noop,
@@ -119,6 +120,11 @@ def parse(spec: str) -> Transform:
 def seed_of(uri: str) -> int:
     """The seed of an item, from its uri alone."""
     return int.from_bytes(hashlib.sha256(uri.encode("utf-8", "surrogateescape")).digest()[:8])
+
+
+def encoded_png(image: Pixels) -> bytes:
+    """The picture as a PNG file, without loss."""
+    return detail.encoded(check_pixels(image), ".png", cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 def call(function: Callable[..., Any], image: Pixels) -> Pixels:

@@ -14,7 +14,7 @@ from pipeline.transforms.pixels import Pixels, as_pixels, rounded
 from pipeline.transforms.spec import Bounds
 
 Quality = Annotated[int, Bounds(1, 100)]
-_LONGEST_SIDE = {".jpg": 65_500, ".webp": 16_383}
+_LONGEST_SIDE = {".jpg": 65_500, ".webp": 16_383, ".png": 1_000_000}
 
 
 def blur(image: Pixels, sigma: Annotated[float, Bounds(0.01, 1000)] = 2) -> Pixels:

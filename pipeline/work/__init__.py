@@ -5,6 +5,7 @@ whole video, without regard to other frames. What needs their order (which frame
 pieces together, so that the rows do not depend on how a video was cut.
 """
 
+from pipeline.work.altering import Altering
 from pipeline.work.answers import Answer, HashRow, SegmentNumbers, failed, no_hash, poisoned
 from pipeline.work.frames import Sampling
 from pipeline.work.items import Clip, Cut, Item, Merge, Work, can_be_cut, do, from_wire, to_wire
@@ -12,6 +13,7 @@ from pipeline.work.watch import DECODING, Watch
 
 __all__ = [
     "DECODING",
+    "Altering",
     "Answer",
     "Clip",
     "Cut",

@@ -43,6 +43,7 @@ class Answer:
     hashes: list[list[HashRow]] = field(default_factory=list)
     piece: bytes | None = None
     segments: list[SegmentNumbers] | None = None
+    images: list[bytes | None] = field(default_factory=list)  # of each transform a PNG, where they are kept
 
 
 def failed(error: MediaError, stage: str | None = None) -> Answer:

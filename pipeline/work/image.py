@@ -30,7 +30,7 @@ def image_answer(
             continue
         watch.enter(number + 1)
         try:
-            answer.hashes.append(_rows(plan.hasher, planes, isometric))
+            answer.hashes.append(image_rows(plan.hasher, planes, isometric))
         except HasherError as error:
             answer.hashes.append([no_hash(str(error))])
         else:
@@ -41,7 +41,8 @@ def image_answer(
     return answer
 
 
-def _rows(hasher: Hasher, planes: Planes, isometric: bool) -> list[HashRow]:
+def image_rows(hasher: Hasher, planes: Planes, isometric: bool) -> list[HashRow]:
+    """The rows of one picture by one hasher. Raises HasherError."""
     with blamed_on_hasher():
         if isometric:
             variants, quality = hasher.hash_planes_isometric(planes)

@@ -8,6 +8,7 @@ from pipeline import storage
 from pipeline.errors import MediaError
 from pipeline.hashers import Hasher
 from pipeline.media import DecodePolicy
+from pipeline.work.altering import Altering, altered_answer
 from pipeline.work.answers import Answer, SegmentNumbers, failed, poisoned
 from pipeline.work.frames import Sampling
 from pipeline.work.image import image_answer
@@ -45,11 +46,14 @@ class Work:
     policy: DecodePolicy = field(default_factory=DecodePolicy)
     sampling: Sampling = field(default_factory=Sampling)
     isometric: bool = False
+    altering: Altering = field(default_factory=Altering)
 
 
 def do(item: Item, work: Work, watch: Watch) -> Answer:
     """What becomes of one item."""
     try:
+        if isinstance(item, bytes) and work.altering.transforms:
+            return altered_answer(item, work.hashers, work.policy, work.altering, watch)
         if isinstance(item, bytes):
             return image_answer(item, work.hashers, work.policy, work.sampling, work.isometric, watch)
         return _do_video(item, work, watch)

@@ -76,7 +76,7 @@ Sampler = Callable[[Shown], Iterable[float]]
 
 def decode_frames(
     source: Source, frames_per_second: Rate = None, policy: VideoPolicy = DEFAULT_POLICY, segment: Segment = WHOLE
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     """The sampled frames of a video, or of one segment of it.
 
     Frames that can be decoded come first; then UndecodableError says what is missing or damaged, if anything is.

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from pipeline.benchmarking import nearest as module
-from pipeline.benchmarking.nearest import Nearest, Owned, nearest_bits, nearest_vectors
 from pipeline.errors import UsageError
+from pipeline.joins import nearest as module
+from pipeline.joins.nearest import Nearest, Owned, bit_pairs, nearest_bits, nearest_vectors, vector_pairs
 
 
 def obvious(distance: np.ndarray, query_owners: np.ndarray, reference_owners: np.ndarray) -> tuple:
@@ -49,6 +49,30 @@ def test_packed_bits(n_queries: int, n_references: int, bits: int) -> None:
     queries, references = planted(np.random.default_rng(bits), n_queries, n_references, bits)
     unpacked = [np.unpackbits(side.values, axis=1, count=bits) for side in (queries, references)]
     check(nearest_bits(queries, references, bits), cdist(*unpacked, "hamming"), queries, references)
+
+
+def test_pairs_of_bits_are_counted_by_their_distance() -> None:
+    queries, references = planted(np.random.default_rng(8), 90, 1100, 100)
+    unpacked = [np.unpackbits(side.values, axis=1, count=100) for side in (queries, references)]
+    distance = np.rint(cdist(*unpacked, "hamming") * 100).astype(int)
+    others = distance[queries.owners[:, None] != references.owners[None, :]]
+    found, pairs = bit_pairs(queries, references, 100)
+    np.testing.assert_array_equal(pairs, np.bincount(others, minlength=101))
+    for column, wanted in zip(found, nearest_bits(queries, references, 100), strict=True):
+        np.testing.assert_array_equal(column, wanted)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_pairs_of_vectors_are_counted_in_intervals(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_QUERIES", 32)
+    monkeypatch.setattr(module, "BLOCK_REFERENCES", 50)
+    rng = np.random.default_rng(5)
+    queries, references = (Owned(rng.random((n, 6)), owners(rng, n, 40)) for n in (70, 130))
+    references.values[3] = 0  # no distance by cosine
+    others = cdist(queries.values, references.values, metric)[queries.owners[:, None] != references.owners[None, :]]
+    width = float(np.nanmax(others)) / 15
+    wanted = np.histogram(others[~np.isnan(others)], np.append(np.arange(20) * width, np.inf))[0]
+    np.testing.assert_array_equal(vector_pairs(queries, references, metric, width, 20), wanted)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -9,7 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
-from pipeline.benchmarking.rules import Floats, Rule
+from pipeline.metrics.rules import Floats, Rule
+
+__all__ = ["Figure", "draw"]
 
 Key = tuple[Any, ...]
 

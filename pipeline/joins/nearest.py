@@ -1,7 +1,8 @@
 """The nearest references of transformed hashes: of the same owner (correct) and of any other (incorrect).
 
 Arrays in, arrays out, block by block: no array is as large as queries times references. A tile of the references gives
-a `Nearest`, and `merged` joins those of several tiles into what one large call would have given.
+a `Nearest`, and `merged` joins those of several tiles into what one large call would have given. `bit_pairs` and
+`vector_pairs` count the pairs of different owners by their distance: the tail that a threshold lets through.
 """
 
 from collections.abc import Callable
@@ -53,6 +54,10 @@ class Nearest(NamedTuple):
         """What no references at all give."""
         return Nearest(np.full(queries, np.nan), np.full(queries, np.nan), np.full(queries, -1))
 
+    def part(self, queries: slice) -> "Nearest":
+        """Of some of the queries: views."""
+        return Nearest(self.correct[queries], self.incorrect[queries], self.incorrect_row[queries])
+
     def merged(self, later: "Nearest", row_offset: int) -> "Nearest":
         """Of two tiles of references the second of which starts at row `row_offset`."""
         closer = np.isnan(self.incorrect) | (later.incorrect < self.incorrect)
@@ -65,6 +70,35 @@ class Nearest(NamedTuple):
 
 def nearest_bits(queries: Owned, references: Owned, bits: int) -> Nearest:
     """By Hamming distance, as a fraction of `bits`, of packed hashes."""
+    return _scanned(queries, references, bits, np.empty(0, np.int64))
+
+
+def bit_pairs(queries: Owned, references: Owned, bits: int) -> tuple[Nearest, Rows]:
+    """What `nearest_bits` gives, and how many pairs of different owners differ by 0, 1, ... `bits` bits."""
+    pairs = np.zeros(bits + 1, np.int64)
+    return _scanned(queries, references, bits, pairs), pairs
+
+
+def vector_pairs(queries: Owned, references: Owned, metric: str, width: float, bins: int) -> Rows:
+    """How many pairs of different owners lie in each of `bins` intervals of this width, the last open-ended.
+
+    Distances are those of `nearest_vectors`; one that is not a number counts nowhere.
+    """
+    pairs = np.zeros(bins, np.int64)
+    exact = pair_metric(metric)
+    for start in range(0, len(queries.owners), BLOCK_QUERIES):
+        part = slice(start, start + BLOCK_QUERIES)
+        for first in range(0, len(references.owners), BLOCK_REFERENCES):
+            block = slice(first, first + BLOCK_REFERENCES)
+            distance = exact(queries.values[part], references.values[block])
+            other = queries.owners[part, None] != references.owners[None, block]
+            found = distance[other & ~np.isnan(distance)]
+            pairs += np.bincount(np.minimum(found / width, bins - 1).astype(np.int64), minlength=bins)
+    return pairs
+
+
+def _scanned(queries: Owned, references: Owned, bits: int, pairs: Rows) -> Nearest:
+    """Of packed hashes; `pairs`, unless it is empty, is counted up."""
     if queries.values.shape[1] != references.values.shape[1]:
         raise UsageError(f"hashes of {queries.values.shape[1]} and {references.values.shape[1]} bytes have no distance")
     if not len(references.owners):
@@ -73,7 +107,7 @@ def nearest_bits(queries: Owned, references: Owned, bits: int) -> Nearest:
     columns = np.ascontiguousarray(as_words(np.ascontiguousarray(references.values[order])).T)
     own_start, own_stop = own_rows(queries.owners, references.owners[order])
     found = np.full((3, len(queries.owners)), FAR, np.int64)
-    scan_bits(as_words(queries.values), columns, own_start, own_stop, found)
+    scan_bits(as_words(queries.values), columns, own_start, own_stop, found, pairs)
     correct, incorrect = (np.where(row == FAR, np.nan, row / bits) for row in found[:2])
     return Nearest(correct, incorrect, np.where(found[1] == FAR, -1, order[np.where(found[1] == FAR, 0, found[2])]))
 
@@ -201,13 +235,16 @@ def scan_bits(
     own_start: NDArray[np.int64],
     own_stop: NDArray[np.int64],
     found: NDArray[np.int64],
+    pairs: NDArray[np.int64],
 ) -> None:
     """Per query the bits that differ from its nearest own reference, from the nearest other, and the row of that.
 
     `references` has a column for each; `own_start` to `own_stop` are those of the query's owner; `found`: (3, queries).
+    `pairs`, unless it is empty, counts the others by their distance.
     """
     n_words, n_references = references.shape
     distance = np.empty(CHUNK, np.int64)
+    counting = len(pairs) > 0
     for start in range(0, n_references, CHUNK):  # so many references stay in the nearest cache for all queries
         size = min(CHUNK, n_references - start)
         for query in range(queries.shape[0]):
@@ -218,8 +255,13 @@ def scan_bits(
                 word, column = queries[query, w], references[w, start : start + size]
                 for k in range(size):
                     distance[k] += count_ones(word ^ column[k])
+            if counting:
+                for k in range(size):
+                    pairs[distance[k]] += 1
             for k in range(max(0, own_start[query] - start), min(size, own_stop[query] - start)):
                 found[0, query] = min(found[0, query], distance[k])
+                if counting:
+                    pairs[distance[k]] -= 1
                 distance[k] = FAR
             least = distance[0]
             for k in range(1, size):

@@ -1,17 +1,20 @@
 """Thresholds chosen by both rules, with ties ranked as the reference does and counted as they should be."""
 
+import json
+
 import numpy as np
 import pytest
-from benchmark_samples import golden
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.benchmarking.rules import rule
 from pipeline.errors import UsageError
+from pipeline.metrics.rules import rule
 
+GOLDEN = json.loads((ROOT / "tests/golden/benchmarking.json").read_text())
 CASES = [
     (kind, float(limit), case["correct"], case["incorrect"], answer)
-    for case in golden()["threshold_rule"]
+    for case in GOLDEN["threshold_rule"]
     for kind in ("precision", "fpr")
     for limit, answer in case[kind].items()
 ]

@@ -1,0 +1,72 @@
+"""Runs inside another Python with `perception` and `pandas`: its benchmark of a folder, as tables.
+
+    PYTHON benchmark_oracle.py PICTURES OUT OPTIONS
+
+PICTURES holds a folder per category; OPTIONS is JSON: the hashers as specs, the transforms as dotted paths by name, the
+precision in percent, the number of workers. OUT gets shipped/ and double/ with a CSV for each grouping, and
+seconds.json of the former. `double` is without the compiled extension, which keeps distances of whole-number vectors in
+float32.
+"""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from unittest.mock import MagicMock
+
+from hash_oracle import make
+
+
+def main():
+    import cv2
+    import perception.hashers
+
+    for name in ("ffmpeg", "albumentations", "matplotlib", "matplotlib.pyplot", "tabulate"):
+        sys.modules.setdefault(name, MagicMock())  # imported for videos and plots, which are not wanted here
+    from perception import benchmarking
+    from perception.benchmarking import common
+
+    cv2.setNumThreads(1)
+
+    class ShrinkHash(perception.hashers.ImageHasher):
+        hash_length = 64
+        dtype = "uint8"
+        distance_metric = "euclidean"
+
+        def _compute(self, image):
+            return cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dsize=(8, 8)).flatten()
+
+    pictures, out = Path(sys.argv[1]), Path(sys.argv[2])
+    options = json.loads(sys.argv[3])
+    hashers = {
+        spec: ShrinkHash() if spec.endswith("ShrinkHash") else make(spec, perception.hashers)
+        for spec in options["hashers"]
+    }
+    transforms = {}
+    for name, path in options["transforms"].items():
+        module, _, function = path.rpartition(".")
+        transforms[name] = getattr(importlib.import_module(module), function)
+    files = sorted(path for path in pictures.rglob("*") if path.is_file())
+    dataset = benchmarking.BenchmarkImageDataset.from_tuples([(str(path), path.parent.name) for path in files])
+    seconds, begun = {}, time.perf_counter()
+    transformed = dataset.transform(transforms, storage_dir=str(out / "transformed"), errors="raise")
+    seconds["transform"] = time.perf_counter() - begun
+    hashes = transformed.compute_hashes(hashers, max_workers=options["workers"])
+    seconds["hash"] = time.perf_counter() - begun - seconds["transform"]
+    write_tables(hashes, options["precision"], out / "shipped")
+    seconds["metrics"] = time.perf_counter() - begun - seconds["transform"] - seconds["hash"]
+    (out / "seconds.json").write_text(json.dumps(seconds))
+    common.extensions = None
+    write_tables(benchmarking.BenchmarkHashes(hashes._df), options["precision"], out / "double")
+
+
+def write_tables(hashes, precision, folder):
+    folder.mkdir()
+    for by in (["category", "transform_name"], ["transform_name"], []):
+        table = hashes.compute_threshold_recall(precision_threshold=precision, grouping=by).reset_index()
+        table.to_csv(folder / f"{'-'.join(by) or 'overall'}.csv", index=False, float_format="%.17g")
+
+
+if __name__ == "__main__":
+    main()
