@@ -32,6 +32,11 @@ RUNS = {
         ["benchmarks/conformance.py", "CORPUS", "--oracle", "PYTHON", "--limit", "100"],
     ),
     "join": ("The join", ["benchmarks/join.py", "--oracle", "PYTHON"]),
+    "million": ("The join of a million", ["benchmarks/join.py", "--planned", "1000000", "--oracle", "PYTHON"]),
+    "workers": ("The join on one worker and on two", ["benchmarks/join.py", "--stage", "1000000"]),
+    "ten-million": ("The join of ten million", ["benchmarks/join.py", "--stage", "10000000", "--workers", "2"]),
+    "real": ("Speed and recall on real hashes", ["benchmarks/recall.py", "CORPUS", "--peers", "PYTHON"]),
+    "thresholds": ("What the recommended thresholds find", ["benchmarks/corpus_recall.py", "CORPUS"]),
     "benchmark": ("The benchmark job", ["benchmarks/benchmark_job.py", "CORPUS", "--oracle", "PYTHON"]),
     "synthetic": ("The benchmark of a million", ["benchmarks/benchmark_job.py", "--synthetic", "100000x1000000"]),
     "scores": (

@@ -1,4 +1,4 @@
-"""The command line: `neardup dedup | hash | join | match | benchmark | enrich | export | explain | config`."""
+"""The command line: `neardup dedup | hash | join | match | plan | benchmark | enrich | export | explain | config`."""
 
 import json
 import signal
@@ -79,6 +79,14 @@ MinOverlap = Annotated[
 ]
 MinMatches = Annotated[
     int | None, typer.Option("--min-matches", metavar="N", help="Pair videos only if so many frames match.")
+]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="E", help="exact, or annoy: approximate, its recall measured.  [default: exact]"),
+]
+Trees = Annotated[int | None, typer.Option("--trees", metavar="N", help="Trees of an annoy index.  [default: 10]")]
+SearchK = Annotated[
+    int | None, typer.Option("--search-k", metavar="N", help="Nodes of it that a query inspects, instead of many.")
 ]
 Groups = Annotated[
     str | None,
@@ -207,6 +215,9 @@ def dedup(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    engine: Engine = None,
+    trees: Trees = None,
+    search_k: SearchK = None,
     max_neighbours: MaxNeighbours = None,
     all_pairs: AllPairs = False,
     min_overlap: MinOverlap = None,
@@ -244,6 +255,9 @@ def dedup(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "engine": engine,
+        "trees": trees,
+        "search_k": search_k,
         "max_neighbours": max_neighbours,
         "all_pairs": all_pairs or None,
         "min_overlap": min_overlap,
@@ -346,6 +360,9 @@ def join(
     radius_bits: RadiusBits = None,
     min_quality: MinQuality = None,
     block_by: BlockBy = None,
+    engine: Engine = None,
+    trees: Trees = None,
+    search_k: SearchK = None,
     max_neighbours: MaxNeighbours = None,
     all_pairs: AllPairs = False,
     min_overlap: MinOverlap = None,
@@ -366,6 +383,9 @@ def join(
         "radius_bits": radius_bits,
         "min_quality": min_quality,
         "block_by": block_by,
+        "engine": engine,
+        "trees": trees,
+        "search_k": search_k,
         "max_neighbours": max_neighbours,
         "all_pairs": all_pairs or None,
         "min_overlap": min_overlap,
@@ -633,6 +653,52 @@ def explain(
     print(_guarded(lambda: run_explain(output, uri, as_json), debug))
 
 
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup plan out --hasher pdq --radius-bits 31
+
+neardup plan photos"""
+)
+def plan(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="OUT|INPUT…", help="An output with hashes, or media not hashed yet.")
+    ] = None,
+    hasher: Hashers = None,
+    threshold: Threshold = None,
+    radius_bits: RadiusBits = None,
+    min_quality: MinQuality = None,
+    cluster: Cluster = None,
+    config_file: ConfigFile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say how a join would go about it: blocks, tiles, bands, seconds, memory. Nothing is joined or written."""
+    flags = {
+        "inputs": inputs,
+        "output": (inputs or ["."])[0],  # nothing is written
+        "hashers": hasher,
+        "radius_bits": radius_bits,
+        "min_quality": min_quality,
+        "cluster": cluster,
+    }
+
+    def work() -> dict[str, Any]:
+        job = _with_threshold(config.load(config.DedupJob, config_file, tuple(sets or ()), flags), threshold)
+        from jobs.plan import run_plan
+
+        return run_plan(job)
+
+    planned = _guarded(work, debug)
+    if as_json:
+        print(json.dumps(planned, indent=1))
+        return
+    from jobs.plan import show
+
+    show(planned, Console())
+
+
 @app.command(name="config")
 def config_(
     job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match, benchmark or enrich.")],
@@ -735,6 +801,8 @@ def _show(summary: dict[str, Any]) -> None:
         }
         more = "".join(f", {stage[key]:,} {what}" for key, what in counts.items() if stage[key])
         table.add_row("pairs", escape(f"{count:,} by {spec}{more}"))
+        if measured := stage.get("measured"):
+            table.add_row("recall", _recall(measured))
     if "groups" in summary:
         table.add_row("groups", f"{summary['groups']:,} of {summary['grouped_items']:,} items")
         table.add_row("duplicates", f"{summary['duplicate_bytes']:,} bytes could be saved")
@@ -767,6 +835,12 @@ def _show(summary: dict[str, Any]) -> None:
     elif summary.get("groups"):
         for line in _how_to_look(str(where)):
             console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _recall(measured: dict[str, Any]) -> str:
+    """How much an approximate join has found, in words."""
+    of = f"of the {measured['matches']:,} matches of {measured['hashes']:,} hashes joined exactly"
+    return f"{measured['recall']:.1%} {of}" if measured["matches"] else f"not known: none {of}"
 
 
 def _how_to_look(where: str) -> list[str]:

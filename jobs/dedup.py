@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, get_args
 
 from jobs.progress import Style, stage
-from pipeline import storage
+from pipeline import joins, storage
 from pipeline.child import Limits
 from pipeline.config import DedupJob, EnrichJob, HashJob, InputJob, Job, JoinJob
 from pipeline.errors import ErrorClass, RunError, UsageError
@@ -87,6 +87,8 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
     """The hashers of a job with the radius of each. Raises UsageError for what cannot be joined."""
     if job.radius_bits is not None and len(job.hashers) > 1:
         raise UsageError("--radius-bits goes with a single hasher; with several, give each SPEC@THRESHOLD")
+    if job.engine == "annoy":
+        joins.require_annoy()
     for rule in job.block_by:
         pairing.check_block_rule(rule)
     grouping.read_policy(job.groups, job.keep, job.protect)
@@ -100,6 +102,10 @@ def wanted_to_join(job: JoinJob, isometric: bool = False) -> list[Wanted]:
             wanted.append(Wanted(maker, tiles.Radius("hamming", min(job.radius_bits, maker.hasher.hash_length))))
         else:
             raise UsageError(f"--radius-bits does not fit {maker.spec}, whose hashes are real-valued; give a threshold")
+        if job.engine == "annoy" and wanted[-1].radius.metric != "hamming":
+            raise UsageError(
+                f"--engine annoy joins hashes of bits, and those of {maker.spec} are real-valued: leave it"
+            )
     return wanted
 
 
@@ -276,9 +282,12 @@ def join_stages(
     pairing.check_block_columns(root, job.block_by)
     rules = pairing.Rules(job.block_by, job.all_pairs, job.min_overlap, job.min_matches)
     most = 0 if job.all_pairs else job.max_neighbours
+    annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
+    pool.warm(joins.warm_up)  # while the hashes are gathered here
     for maker, radius in wanted:
         begun = time.perf_counter()
-        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, most)
+        prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, most, annoy)
+        prepared_s = _since(begun)
         if tiles.one_by_one(maker.hasher):
             count = len(prepared.distinct.hashes)
             print(f"{maker.spec} has a distance of its own: {count:,} hashes are compared one by one", file=sys.stderr)
@@ -287,15 +296,18 @@ def join_stages(
             for tile in pool.mapper(tiles.join_tile, prepared.tasks):
                 done.update(tiles=1, compared=tile.compared, matching_hashes=tile.matches)
                 advance(1, 0, 0)
+        joined_s = _since(begun)
         near = joining.all_matches(root, prepared)
         found = pairing.write_pairs(root, maker, prepared, near, rules)
-        joined = joining.write_joined(root, maker, prepared, near)
+        joined = joining.write_joined(root, maker, prepared, near) if annoy is None else {}
         check()
         manifest = {**storage.read_manifest(root), **joined}
         live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-")
         summary["pairs"][maker.spec] = found.pair_rows
         summary["stages"][f"join {maker.spec}"] = {
             "seconds": _since(begun),
+            "seconds_preparing": prepared_s,
+            "seconds_of_tiles": round(joined_s - prepared_s, 3),
             "radius": list(radius),
             "hashes": len(prepared.rows.items),
             "distinct_hashes": len(prepared.distinct.hashes),
@@ -305,6 +317,9 @@ def join_stages(
             "hubs": found.hub_rows,
             **done,
         }
+        if annoy:
+            measured = joining.measured_recall(prepared, near, radius)
+            summary["stages"][f"join {maker.spec}"]["measured"] = measured
     begun = time.perf_counter()
     grouped = grouping.write_groups(root, grouping.read_policy(job.groups, job.keep, job.protect))
     check()

@@ -110,6 +110,9 @@ class JoinJob(Job):
         (), description="pair only within: folder, column:NAME, pattern:REGEX; any of them"
     )
     min_quality: int = Field(0, ge=0, le=100, description="leave hashes of lower quality out of the join")
+    engine: Literal["exact", "annoy"] = Field("exact", description="annoy: approximate, its recall measured")
+    trees: int = Field(10, gt=0, description="trees of an annoy index")
+    search_k: int = Field(-1, ge=-1, description="nodes of it that a query inspects; -1: trees × neighbours")
     max_neighbours: int = Field(
         1024, ge=0, description="a hash near more others is a hub, see docs/pairs.md; 0: no limit"
     )
@@ -119,7 +122,7 @@ class JoinJob(Job):
     groups: Literal["component", "diameter", "clique-like"] = Field("component", description="see docs/groups.md")
     keep: tuple[str, ...] = Field(("-pixels", "-bytes", "mtime", "uri"), description="criteria of what to keep")
     protect: tuple[str, ...] = Field((), description="prefixes of uris that are kept in any case")
-    block_rows: int = Field(1_000_000, gt=0, description="distinct hashes per block of the join")
+    block_rows: int = Field(10_000_000, gt=0, description="distinct hashes per block; a task holds two, 140 B a hash")
 
 
 class DedupJob(HashJob, JoinJob):
@@ -135,7 +138,7 @@ class MatchJob(HashJob):
     skip_bad_lines: bool = Field(False, description="count a list's lines without a valid hash, and go on")
     radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
     min_quality: int = Field(0, ge=0, le=100, description="leave hashes of lower quality out of the match")
-    block_rows: int = Field(1_000_000, gt=0, description="distinct hashes per block of the match")
+    block_rows: int = Field(10_000_000, gt=0, description="distinct hashes per block; a task holds two, 140 B a hash")
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,7 @@ OWNERS = {
     "distributed": {"run"},
     "av": {"media"},
     "simplejpeg": {"media"},
+    "annoy": {"joins"},
     "numba": {"joins"},
     "llvmlite": {"joins"},
     "pyarrow": {"storage", "tables", "stages"},

@@ -2,14 +2,19 @@
 
 `JOINS` is the catalogue of engines; `self_join` and `cross_join` are the exact one: `plan` says whether it compares
 every pair or only those that are close on a band of bits. All of it runs on the calling thread, without the GIL while
-it compares.
+it compares. What an engine that is not exact has missed, `recall` measures.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import UsageError
+from pipeline.joins.approximate import Annoy, annoy_cross_join_chunks, annoy_self_join_chunks, require_annoy
 from pipeline.joins.bands import EVERY_PAIR, Band, check_bands, join_bands, lay_out
+from pipeline.joins.bitslices import LOOKUP_BYTES
 from pipeline.joins.crowds import Crowd
 from pipeline.joins.crowds import crowd as nobody
 from pipeline.joins.matches import Matches, concatenated, in_order
@@ -21,19 +26,26 @@ __all__ = [
     "CHUNK_PAIRS",
     "EVERY_PAIR",
     "JOINS",
+    "Annoy",
     "Band",
     "Crowd",
     "Engine",
     "Matches",
     "Plan",
+    "annoy_cross_join_chunks",
+    "annoy_self_join_chunks",
     "concatenated",
     "cross_join",
     "cross_join_chunks",
     "distinct",
+    "memory_bytes",
     "plan",
     "radius_from_threshold",
+    "recall",
+    "require_annoy",
     "self_join",
     "self_join_chunks",
+    "warm_up",
 ]
 
 CHUNK_PAIRS = 1 << 22  # 84 MB of matches
@@ -118,6 +130,32 @@ def plan(hashes: Hashes, radius_bits: int, right: Hashes | None = None) -> Plan:
     return choose_plan(left_words, right_words, take_sample(left_words, other, hashes.shape[1] * 8), radius_bits)
 
 
+def memory_bytes(rows: int, width: int) -> int:
+    """The memory that a join of so many rows of `width` bytes (of both sides together) takes beside its results."""
+    return rows * (4 * -(-width // 8) * 8 + 8) + CHUNK_PAIRS * 20 + LOOKUP_BYTES  # given, as words, reordered, sorted
+
+
+def warm_up() -> None:
+    """Load the compiled kernels, so that the first join of this process need not: they take a second."""
+    for _found in self_join_chunks(np.zeros((3, 32), np.uint8), 31, bands=[Band(8, 1)] * 16):
+        pass
+
+
+def recall(
+    hashes: Hashes, radius_bits: int, found: Matches, sample: NDArray[np.int64], hubs: NDArray[np.bool_] | None = None
+) -> tuple[int, int]:
+    """Of all matches of the rows `sample` with any row of `hashes`, joined exactly: how many are in `found`, and all.
+
+    `found` holds matches i < j between rows of `hashes`, whichever engine found them. Those of two `hubs` do not count.
+    """
+    true = cross_join(hashes[sample], hashes, radius_bits)
+    if hubs is not None:
+        true = true.where(~(hubs[sample[true.i]] & hubs[true.j]))
+    i, j = np.minimum(sample[true.i], true.j), np.maximum(sample[true.i], true.j)
+    wanted = np.unique(i[i < j] * len(hashes) + j[i < j])
+    return int(np.isin(wanted, found.i * len(hashes) + found.j).sum()), len(wanted)
+
+
 def radius_from_threshold(threshold: float, bits: int) -> int:
     """The largest number d of `bits` differing bits with d / bits < threshold in float64; -1 when nothing can match.
 
@@ -144,4 +182,7 @@ class Engine(NamedTuple):
     exact: bool
 
 
-JOINS: dict[str, Engine] = {"exact": Engine(self_join_chunks, cross_join_chunks, exact=True)}
+JOINS: dict[str, Engine] = {
+    "exact": Engine(self_join_chunks, cross_join_chunks, exact=True),
+    "annoy": Engine(annoy_self_join_chunks, annoy_cross_join_chunks, exact=False),
+}

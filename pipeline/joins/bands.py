@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.joins.bitslices import CHUNK_BITS, Buffers, Probe, Table, reorder_bits, scan, straddling
+from pipeline.joins.bitslices import CHUNK_BITS, Buffers, Probe, Table, counted, reorder_bits, scan, straddling
 from pipeline.joins.compiled import compiled
 from pipeline.joins.crowds import LIFTED, Crowd
 from pipeline.joins.matches import Matches
@@ -70,7 +70,7 @@ def lay_out(bands: Sequence[Band], sample: Sample, radius_bits: int) -> Layout:
         else:
             rest.append(int(bit))
     order = np.array([bit for hand in hands for bit in hand] + rest, np.int64)
-    survive = share_within(sample, order, CHUNK_BITS, [radius_bits])[0]
+    survive = share_within(sample, order, CHUNK_BITS, [radius_bits], counted)[0]
     excess = survive - survive[-1]
     chunks = min(len(survive), int(np.argmax(excess == 0)) + 2)
     return Layout(tuple(bands), order, chunks, min(chunks, int(np.argmax(excess * 512 <= 0.25)) + 1))

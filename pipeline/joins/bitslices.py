@@ -1,15 +1,16 @@
 """The bit-sliced scan: one query row against 512 reference rows at a time, exactly.
 
-512 reference rows are stored transposed: bit k of all of them is one 512-bit register. For every three bits, what those
-bits add to the distance (a sum bit and a carry bit) is looked up for the query's own three bits, so a query costs two
-loads and two carry-save adders per three bits and 512 pairs. The counters start at 2**levels - 1 - radius: overflow
-means "too far". Counting stops after the chunk of 24 bits at which all 512 are too far; those that survive all chunks
-are counted in full. (Carry-save adders: Mula, Kurz, Lemire, "Faster population counts using AVX2", 2018.)
+512 reference rows are stored transposed: bit k of all of them is one 512-bit register. For every four bits, what those
+bits add to the count (a bit of weight one and a bit of weight two) is looked up for the query's own four bits, so a
+query costs two loads and two carry-save adders per four bits and 512 pairs. Four differing bits of four are counted as
+two, as two bits cannot say four: the count is never above the distance. The counters start at 2**levels - 1 - radius:
+overflow means "too far". Counting stops after the chunk of 32 bits at which all 512 are too far; those that survive all
+chunks are compared in full. (Carry-save adders: Mula, Kurz, Lemire, "Faster population counts using AVX2", 2018.)
 """
 
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from llvmlite import binding, ir
@@ -21,11 +22,12 @@ from pipeline.joins.crowds import Crowd
 from pipeline.joins.matches import Matches, in_order
 
 BLOCK_ROWS = 512
-CHUNK_BITS = 24
-TRIPLES = CHUNK_BITS // 3
-SLICES = 10  # per triple: the sum bit for an even and an odd query, the carry bit for each of 8 queries
-QUERY_ROWS = 128  # query rows whose offsets are kept ready; divides BLOCK_ROWS
-LOOKUP_BYTES = 1 << 23  # reference rows are taken by so many bytes of lookups at a time: they should stay in cache
+LANES = BLOCK_ROWS // 64
+CHUNK_BITS = 32
+QUADS = CHUNK_BITS // 4
+SLICES = 18  # per four bits: whether an odd number differs, for an even and an odd query; whether two or more, for each
+QUERY_ROWS = 256
+LOOKUP_BYTES = 1 << 22  # reference rows are taken by so many bytes of lookups at a time: they should stay in cache
 
 
 class Table(NamedTuple):
@@ -42,7 +44,7 @@ class Table(NamedTuple):
 class Probe(NamedTuple):
     """Which buckets meet, and what is counted there.
 
-    A bucket k meets k ^ mask for all `masks`. Counted are the 24 bits from each of `chunk_starts` on, disjoint. A pair
+    A bucket k meets k ^ mask for all `masks`. Counted are the 32 bits from each of `chunk_starts` on, disjoint. A pair
     that is within `earlier_radii[q]` on the bits `earlier_masks[q]` (words) was found before.
     """
 
@@ -109,11 +111,11 @@ class Buffers:
 
     def lookups(self, n_blocks: int, n_chunks: int) -> NDArray[np.uint64]:
         """Room for the lookups of so many blocks, from a multiple of 64 bytes on, its values undefined."""
-        size = n_blocks * n_chunks * TRIPLES * SLICES * 8
+        size = n_blocks * n_chunks * QUADS * SLICES * 8
         if len(self._words) < size + 8:
             self._words = np.empty(size + size // 8 + 8, np.uint64)
         start = (-self._words.ctypes.data % 64) // 8
-        return self._words[start : start + size].reshape(n_blocks, n_chunks, TRIPLES, SLICES, 8)
+        return self._words[start : start + size].reshape(n_blocks, n_chunks, QUADS, SLICES, 8)
 
 
 def scan(
@@ -129,7 +131,7 @@ def scan(
     found, count = buffers.found, 0
     blocks, chunks = cut_blocks(references.starts), len(probe.chunk_starts)
     n_blocks, n_buckets = len(blocks.starts), len(queries.starts) - 1
-    step = max(1, LOOKUP_BYTES // (chunks * TRIPLES * SLICES * 64))
+    step = max(1, LOOKUP_BYTES // (chunks * QUADS * SLICES * 64))
     for first in range(0, n_blocks, step):
         last = min(first + step, n_blocks)
         lookups = buffers.lookups(last - first, chunks)
@@ -160,6 +162,12 @@ def _chunks(found: Matches, count: int, chunk_pairs: int) -> Iterator[Matches]:
         matches = in_order(found.part(0, count))
         for start in range(0, count, chunk_pairs):
             yield matches.part(start, start + chunk_pairs)
+
+
+def counted(differ: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What the scan counts where these of eight bits differ: each of them, but two for all four of a quad."""
+    uncounted = (differ >> 4 == 15).view(np.uint8) + (differ & 15 == 15).view(np.uint8)
+    return cast("NDArray[np.uint8]", np.bitwise_count(differ) - 2 * uncounted)
 
 
 @compiled
@@ -215,31 +223,35 @@ def fill_lookups(
     chunk_starts: NDArray[np.int64],
     lookups: NDArray[np.uint64],
 ) -> None:
-    """What three bits of the rows of a block add to the distance, for every chunk, triple and slice; 64 rows a word.
+    """What four bits of the rows of a block add to the count, for every chunk, quad and slice; 64 rows a word.
 
-    Rows that a block lacks are given the distance 3 everywhere.
+    Rows that a block lacks are given the count 3 everywhere.
     """
-    n_blocks, n_chunks, n_triples, _, n_lanes = lookups.shape
-    absent = np.empty(n_lanes, np.uint64)
-    slices = np.empty((n_chunks * n_triples * 3, n_lanes), np.uint64)
+    n_blocks, n_chunks = lookups.shape[0], lookups.shape[1]
+    absent = np.empty(LANES, np.uint64)
+    slices = np.empty((n_chunks * CHUNK_BITS, LANES), np.uint64)
     for block in range(n_blocks):
         slice_bits(words, block_starts[block], block_stops[block], chunk_starts, slices)
-        for lane in range(n_lanes):
+        for lane in range(LANES):
             rows = max(0, min(64, block_stops[block] - block_starts[block] - lane * 64))
             absent[lane] = ~np.uint64(0) << np.uint64(rows) if rows < 64 else np.uint64(0)
         for c in range(n_chunks):
-            for t in range(n_triples):
-                first = (c * n_triples + t) * 3
-                for lane in range(n_lanes):
-                    x, y, z = slices[first, lane], slices[first + 1, lane], slices[first + 2, lane]
-                    lookups[block, c, t, 0, lane] = (x ^ y ^ z) | absent[lane]
-                    lookups[block, c, t, 1, lane] = ~(x ^ y ^ z) | absent[lane]
-                    for pattern in range(4):
-                        p = ~x if pattern & 1 else x
-                        q = ~y if pattern & 2 else y
-                        carry = (p & q) | (z & (p ^ q))
-                        lookups[block, c, t, 2 + pattern, lane] = carry | absent[lane]
-                        lookups[block, c, t, 9 - pattern, lane] = ~carry | absent[lane]
+            for t in range(QUADS):
+                four = slices[(c * QUADS + t) * 4 : (c * QUADS + t) * 4 + 4]
+                quad = lookups[block, c, t]
+                for lane in range(LANES):
+                    odd = four[0, lane] ^ four[1, lane] ^ four[2, lane] ^ four[3, lane]
+                    quad[0, lane] = odd | absent[lane]
+                    quad[1, lane] = ~odd | absent[lane]
+                for pattern in range(16):
+                    flip_w = np.uint64(0) - np.uint64(pattern & 1)
+                    flip_x = np.uint64(0) - np.uint64(pattern >> 1 & 1)
+                    flip_y = np.uint64(0) - np.uint64(pattern >> 2 & 1)
+                    flip_z = np.uint64(0) - np.uint64(pattern >> 3)
+                    for lane in range(LANES):
+                        w, x = four[0, lane] ^ flip_w, four[1, lane] ^ flip_x
+                        y, z = four[2, lane] ^ flip_y, four[3, lane] ^ flip_z
+                        quad[2 + pattern, lane] = (w & x) | (y & z) | ((w | x) & (y | z)) | absent[lane]
 
 
 @compiled
@@ -249,7 +261,7 @@ def slice_bits(
     """The counted bits of the rows start to stop, transposed: word l of slice k is bit k of rows 64 l to 64 l + 63."""
     n_words, n_chunks = words.shape[1], chunk_starts.shape[0]
     square = np.empty(64, np.uint64)
-    low = np.uint64((1 << 24) - 1)
+    low = np.uint64((1 << CHUNK_BITS) - 1)
     for lane in range(slices.shape[1]):
         first = start + lane * 64
         rows = max(0, min(64, stop - first))
@@ -263,34 +275,33 @@ def slice_bits(
             if rows:
                 transpose(square)
             for c in range(pair, min(pair + 2, n_chunks)):
-                for k in range(24):
-                    slices[c * 24 + k, lane] = square[32 * (c - pair) + k]
+                for k in range(CHUNK_BITS):
+                    slices[c * CHUNK_BITS + k, lane] = square[32 * (c - pair) + k]
 
 
-def _two_triples() -> NDArray[np.uint64]:
-    """For 6 bits: the byte offsets of their sum, carry, sum and carry slice, 16 bits each."""
-    pattern = np.stack([np.arange(64) & 7, np.arange(64) >> 3], axis=1)
+def _two_quads() -> NDArray[np.uint64]:
+    """For 8 bits: the byte offsets of their slices, odd, two or more, odd, two or more, 16 bits each."""
+    pattern = np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)
     odd = np.bitwise_count(pattern) & 1
-    return (
-        np.stack([odd * 64, 128 + pattern * 64], axis=2).astype(np.uint16).reshape(64, 4).copy().view(np.uint64)[:, 0]
-    )
+    slices = np.stack([odd * 64, 128 + pattern * 64], axis=2).astype(np.uint16)
+    return slices.reshape(256, 4).copy().view(np.uint64)[:, 0]
 
 
-OFFSETS = _two_triples()
+OFFSETS = _two_quads()
 
 
 @compiled
 def fill_offsets(
     words: NDArray[np.uint64], start: int, stop: int, chunk_starts: NDArray[np.int64], offsets: NDArray[np.uint64]
 ) -> None:
-    """For the rows start to stop, per two triples the byte offsets of their sum slices and carry slices."""
+    """For the rows start to stop, per two quads the byte offsets of their slices."""
     for row in range(start, stop):
         for c in range(chunk_starts.shape[0]):
             w = chunk_starts[c] >> 6
             following = words[row, w + 1] if w + 1 < words.shape[1] else np.uint64(0)
             bits = straddling(words[row, w], following, chunk_starts[c])
             for two in range(4):
-                offsets[row - start, c, two] = OFFSETS[(bits >> np.uint64(6 * two)) & np.uint64(63)]
+                offsets[row - start, c, two] = OFFSETS[(bits >> np.uint64(8 * two)) & np.uint64(255)]
 
 
 class _Adder:
@@ -345,7 +356,7 @@ def next_survivors(
     i64, i32, i16 = ir.IntType(64), ir.IntType(32), ir.IntType(16)
     n_lanes, n_levels = (field.count for field in shape.types)
     vector = ir.VectorType(i64, n_lanes)
-    chunk_bytes, offset_bytes = TRIPLES * SLICES * 64, TRIPLES * 4
+    chunk_bytes, offset_bytes = QUADS * SLICES * 64, QUADS * 4
     signature = types.int64(types.uint64, types.uint64, types.int64, job, types.uint64, shape)
 
     def number(value: int) -> ir.Constant:
@@ -392,10 +403,10 @@ def next_survivors(
         table = b.add(lookups, b.mul(place, number(chunk_bytes)))
         pointers = b.add(row_offsets, b.mul(place, number(offset_bytes)))
         adder = _Adder(b, counters, overflow)
-        for triple in range(TRIPLES):
+        for quad in range(QUADS):
             for level in range(2):
-                offset = b.zext(load(pointers, i16, triple * 4 + level * 2, 2), i64)
-                adder.push(level, load(b.add(table, offset), vector, triple * SLICES * 64, 8 * n_lanes))
+                offset = b.zext(load(pointers, i16, quad * 4 + level * 2, 2), i64)
+                adder.push(level, load(b.add(table, offset), vector, quad * SLICES * 64, 8 * n_lanes))
         counted = adder.settle()
         following = b.add(place, number(1))
         b.cbranch(b.icmp_signed(">=", following, first_check), look, onward)

@@ -29,6 +29,7 @@ FEW_PAIRS = 1 << 32  # below, every pair is compared: planning would take as lon
 CACHE_MISSES = 8.0  # a row costs so much more among many rows than in the sample, counting its work as a query
 MOST_ROWS = 1 << 20  # rows that are searched for some that fall in one bucket
 BUCKETS = 8  # so many buckets are measured
+_SKEW_BITS = 8
 BUCKET_SECONDS = 5e-9  # to look at one bucket of a band and one of the buckets that it meets
 
 
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     bands: tuple[Band, ...]
     seconds: float
     every_pair_seconds: float
+    skew: float = 1.0  # how many times as often as uniform rows two of these agree on a few bits
 
     def __str__(self) -> str:
         left, right = self.rows
@@ -48,9 +50,14 @@ class Plan(NamedTuple):
         head = f"{size} hashes of {self.bits} bits at radius {self.radius_bits}: "
         if self.bands == EVERY_PAIR:
             return f"{head}compare every pair, about {self.every_pair_seconds:.2g} s"
+        return f"{head}{self.how()}, about {self.seconds:.2g} s (every pair: {self.every_pair_seconds:.2g} s)"
+
+    def how(self) -> str:
+        """The bands in words."""
+        if self.bands == EVERY_PAIR:
+            return "every pair"
         kinds = dict.fromkeys(self.bands)
-        bands = ", ".join(f"{self.bands.count(b)} bands of {b.bits} bits at radius {b.radius_bits}" for b in kinds)
-        return f"{head}{bands}, about {self.seconds:.2g} s (every pair: {self.every_pair_seconds:.2g} s)"
+        return ", ".join(f"{self.bands.count(b)} bands of {b.bits} bits at radius {b.radius_bits}" for b in kinds)
 
 
 class Costs(NamedTuple):
@@ -73,7 +80,13 @@ def choose_plan(left: NDArray[np.uint64], right: NDArray[np.uint64] | None, samp
     seconds = pairs / BLOCK_ROWS * 4e-8
     if pairs < FEW_PAIRS or radius_bits >= bits:
         return Plan(rows, bits, radius_bits, EVERY_PAIR, seconds, seconds)
-    costs = measure(left if right is None else right, sample, radius_bits)
+    return fastest(rows, itself, sample, radius_bits, measure(left if right is None else right, sample, radius_bits))
+
+
+def fastest(rows: tuple[int, int], itself: bool, sample: Sample, radius_bits: int, costs: Costs) -> Plan:
+    """The fastest bands by the cost model for so many rows on each side (`itself`: the same rows), as in the sample."""
+    bits = sample.bits.shape[1]
+    pairs = rows[0] * rows[1] // (2 if itself else 1)
     every_pair = pairs / BLOCK_ROWS * costs.compare(0) + sum(rows) * costs.row
     table = _band_costs(rows, itself, sample, costs)
     best: tuple[float, tuple[Band, ...]] = (every_pair, EVERY_PAIR)
@@ -81,7 +94,9 @@ def choose_plan(left: NDArray[np.uint64], right: NDArray[np.uint64] | None, samp
         upper, more = divmod(radius_bits + 1, count)
         if upper + (more > 0) <= MOST_BAND_RADIUS + 1 and bits // count > 0:
             best = min(best, _best_bits(count - more, more, upper, bits, table))
-    return Plan(rows, bits, radius_bits, best[1], best[0], every_pair)
+    few = min(_SKEW_BITS, bits)
+    skew = float(_closeness(sample, [0])[0, few]) * 2.0**few
+    return Plan(rows, bits, radius_bits, best[1], best[0], every_pair, skew)
 
 
 def measure(words: NDArray[np.uint64], sample: Sample, radius_bits: int) -> Costs:
@@ -141,9 +156,9 @@ def _block_seconds(table: Table, work: Probe) -> float:
 def _best_of(times: int, job: Callable[[], object]) -> float:
     seconds = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = time.thread_time()  # of the processor: other programs must not change the plan
         job()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
     return min(seconds)
 
 

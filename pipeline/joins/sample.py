@@ -3,7 +3,8 @@
 Only the speed of a join depends on it, most on hashes like dHash, whose bits go together.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,15 @@ def spread(rows: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
     return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
 
 
-def share_within(sample: Sample, order: NDArray[np.int64], step: int, radii: list[int]) -> NDArray[np.float64]:
+def share_within(
+    sample: Sample,
+    order: NDArray[np.int64],
+    step: int,
+    radii: list[int],
+    count: Callable[[NDArray[np.uint8]], NDArray[Any]] = np.bitwise_count,
+) -> NDArray[np.float64]:
     """The share of sampled pairs that differ in at most so many of the first `step` bits of `order`, of the first
-    2 * `step`, ..., of all of them (radii, steps).
+    2 * `step`, ..., of all of them (radii, steps). `count` says what eight bits that differ or not count.
     """
     n_rows, n_steps = len(sample.bits), -(-len(order) // step)
     steps = np.zeros((n_rows, n_steps * step), np.uint8)
@@ -46,7 +53,7 @@ def share_within(sample: Sample, order: NDArray[np.int64], step: int, radii: lis
     within = np.zeros((len(radii), n_steps), np.int64)
     shifts = range(1, min(SHIFTS, n_rows - 1) + 1)
     for shift in shifts:
-        differ = np.bitwise_count(packed ^ np.roll(packed, shift, axis=0)).sum(axis=2, dtype=np.int32)
+        differ = count(packed ^ np.roll(packed, shift, axis=0)).sum(axis=2, dtype=np.int32)
         distance = differ.cumsum(axis=1)
         within += [(distance <= radius).sum(axis=0) for radius in radii]
     return within / max(1, len(shifts) * n_rows)

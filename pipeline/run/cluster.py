@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import dask
 import dask.bag
 import yaml
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, LocalCluster, as_completed, fire_and_forget
 
 from pipeline.errors import ConfigError, NeardupError, RunError
 
@@ -39,6 +39,7 @@ class Workers:
     count: int
     dashboard: str | None
     lost: Callable[[], int]  # worker processes that died since the start
+    warm: Callable[[Callable[[], None]], None] = lambda _: None  # every worker calls it soon; nobody waits for that
 
 
 @contextmanager
@@ -54,7 +55,9 @@ def workers(cluster: str | dict[str, Any]) -> Iterator[Workers]:
     with _quiet(), _client(cluster) as client:
         count = sum(client.nthreads().values()) or 1
         before = set(client.nthreads())
-        yield Workers(_on(client), count, client.dashboard_link, lambda: len(before - set(client.nthreads())))
+        yield Workers(
+            _on(client), count, client.dashboard_link, lambda: len(before - set(client.nthreads())), _warm(client)
+        )
 
 
 @contextmanager
@@ -128,6 +131,14 @@ def in_process(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]
         else:
             yield result
     _raise(failures, len(tasks))
+
+
+def _warm(client: Client) -> Callable[[Callable[[], None]], None]:
+    def warm(function: Callable[[], None]) -> None:
+        for address in client.nthreads():
+            fire_and_forget(client.submit(function, workers=[address], pure=False, allow_other_workers=False))
+
+    return warm
 
 
 def _on(client: Client) -> Mapper:

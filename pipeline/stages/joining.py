@@ -10,6 +10,7 @@ the final hashes alone. All matches of a hash that is none are there, so those a
 be a hub says so, and it stays one until hashes are removed, the radius shrinks or the limit rises.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from pipeline.stages.live import WORK, Maker
 from pipeline.stages.tiles import Distinct, JoinTask, Radius
 
 UPRIGHT = VARIANTS.index("r0")
+_RECALL_HASHES = 2000  # joined exactly to see what an approximate join has missed
 
 
 class Rows(NamedTuple):
@@ -38,6 +40,19 @@ class Rows(NamedTuple):
     variants: np.ndarray  # int64 (rows,): index into VARIANTS
     timestamps: np.ndarray  # float64 (rows,): seconds, NaN where there are none
     starts: np.ndarray  # int64 (sets + 1,): where the rows of each set begin
+
+
+class Gathered(NamedTuple):
+    """The rows of one hasher that are to be joined, and their distinct hashes."""
+
+    hashed: pa.Table  # uri, frame_index and timestamp_s of the rows
+    variants: np.ndarray  # int64 (rows,): index into VARIANTS
+    distinct: Distinct
+    sets: np.ndarray  # int64 (rows,): the distinct hash of each row
+    kinds: list[np.ndarray]  # bool (sets,) each: upright and new, upright and known, turned and new, turned and known
+    known: "Near"  # from an earlier join
+    left_out: int  # hashes of too low quality
+    made_by: dict[str, Any]
 
 
 class Prepared(NamedTuple):
@@ -74,35 +89,81 @@ def radius_of(maker: Maker, threshold: float) -> Radius:
 
 
 def prepare(
-    root: str, maker: Maker, radius: Radius, block_rows: int, min_quality: int = 0, max_neighbours: int = 0
+    root: str,
+    maker: Maker,
+    radius: Radius,
+    block_rows: int,
+    min_quality: int = 0,
+    max_neighbours: int = 0,
+    annoy: joins.Annoy | None = None,
 ) -> Prepared:
     """Collect the live hashes of one hasher, write the distinct ones as blocks, and plan the tiles.
 
-    Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side.
+    Hashes that an earlier join has compared are not compared again: tiles have a new hash on one side. With annoy, all
+    are compared, approximately: what such a join has not found is no fact to build on.
     """
+    gathered = gather(root, maker, radius, min_quality, max_neighbours, annoy)
+    distinct, kinds, made_by = gathered.distinct, gathered.kinds, gathered.made_by
+    order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
+    key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
+    hashes = distinct.hashes if kinds[0].all() else distinct.hashes[order]
+    key.update(np.ascontiguousarray(hashes).data)
+    folder = f"{WORK}/join-{key.hexdigest()}"
+    blocks = tiles.cut_blocks(folder, hashes.shape[1], kinds, block_rows)
+    tiles.write_blocks(root, blocks, hashes)
+    nowhere = tiles.Block("", 0, 0, 0)
+    alike = JoinTask(root, folder, maker.spec, nowhere, nowhere, radius, max_neighbours=max_neighbours, annoy=annoy)
+    tasks = tiles.planned(compared_blocks(blocks), alike, hashes)
+    present = set(storage.list_names(root))
+    return Prepared(
+        tasks=[task for task in tasks if task.tile not in present],
+        tiles=[task.tile for task in tasks],
+        distinct=distinct,
+        order=order,
+        known=gathered.known,
+        rows=_rows(gathered.hashed, gathered.sets, gathered.variants, len(distinct.hashes)),
+        left_out=gathered.left_out,
+        made_by=made_by,
+    )
+
+
+def gather(
+    root: str,
+    maker: Maker,
+    radius: Radius,
+    min_quality: int = 0,
+    max_neighbours: int = 0,
+    annoy: joins.Annoy | None = None,
+) -> Gathered:
+    """The live hashes of one hasher, the distinct ones among them, and what an earlier join says of those."""
     manifest = storage.read_manifest(root)
     made_by = {
         "hasher": maker.stamp[:2],
         "hashes": _made_alike(root, maker, manifest),
         "radius": list(radius),
         "max_neighbours": max_neighbours,
+        **({"engine": ["annoy", *annoy]} if annoy else {}),
     }
     schema = tables.hashes_schema(hash_type(maker.hasher))
     columns = ["uri", "variant", "frame_index", "timestamp_s", "hash", "quality"]
     table = tables.read_table(root, manifest.get(maker.folder, []), schema, columns)
+    listed = len(table) - table["hash"].null_count
     good = pc.fill_null(pc.greater_equal(table["quality"], pa.scalar(min_quality, pa.int16())), True)
-    hashed = table.filter(pc.and_(pc.is_valid(table["hash"]), good))
+    wanted = pc.and_(pc.is_valid(table["hash"]), good)
+    hashed = table if pc.all(wanted).as_py() else table.filter(wanted)
     variants = pc.index_in(hashed["variant"], pa.array(VARIANTS)).to_numpy().astype(np.int64)
-    distinct, sets = tiles.distinct(tiles.as_bytes(hashed["hash"]), variants == UPRIGHT)
-    fresh, known = _known_matches(root, manifest, maker, made_by, radius, distinct)
+    hashes, hashed = tiles.as_bytes(hashed["hash"]), hashed.select(["uri", "frame_index", "timestamp_s"])
+    del table  # the rows may be many: what is not needed any more goes
+    pa.default_memory_pool().release_unused()
+    distinct, sets = tiles.distinct(hashes, variants == UPRIGHT)
+    fresh, known = _known_matches(root, manifest if annoy is None else {}, maker, made_by, radius, distinct)
     kinds = [distinct.upright & fresh, distinct.upright & ~fresh, ~distinct.upright & fresh, ~distinct.upright & ~fresh]
-    order = np.concatenate([np.flatnonzero(kind) for kind in kinds])
-    key = blake2b(f"{made_by}|{block_rows}|{[int(kind.sum()) for kind in kinds]}".encode(), digest_size=12)
-    key.update(distinct.hashes[order].tobytes())
-    folder = f"{WORK}/join-{key.hexdigest()}"
-    block_rows = tiles.rows_per_block(block_rows, distinct.hashes.shape[1])
-    blocks = tiles.write_blocks(root, folder, distinct.hashes, kinds, block_rows)
-    pairs = [
+    return Gathered(hashed, variants, distinct, sets, kinds, known, listed - len(hashed), made_by)
+
+
+def compared_blocks(blocks: Sequence[Sequence[tiles.Block]]) -> list[tuple[tiles.Block, tiles.Block]]:
+    """The tiles: which blocks, given by kind, are compared with which."""
+    return [
         (left, right)
         for kind, others in _COMPARED.items()
         for left in blocks[kind]
@@ -110,20 +171,6 @@ def prepare(
         for right in blocks[other]
         if left.start <= right.start
     ]
-    nowhere = tiles.Block("", 0, 0)
-    alike = JoinTask(root, folder, maker.spec, nowhere, nowhere, radius, max_neighbours=max_neighbours)
-    tasks = tiles.planned(pairs, alike, distinct.hashes[order], block_rows)
-    present = set(storage.list_names(root))
-    return Prepared(
-        tasks=[task for task in tasks if task.tile not in present],
-        tiles=[task.tile for task in tasks],
-        distinct=distinct,
-        order=order,
-        known=known,
-        rows=_rows(hashed, sets, variants, len(distinct.hashes)),
-        left_out=len(table) - table["hash"].null_count - len(hashed),
-        made_by=made_by,
-    )
 
 
 # which kinds of hash are compared: 0 upright and new, 1 upright and known, 2 turned and new, 3 turned and known
@@ -199,8 +246,10 @@ def _made_alike(root: str, maker: Maker, manifest: dict[str, list[str]]) -> str:
 
 def _rows(hashed: pa.Table, sets: np.ndarray, variants: np.ndarray, distinct: int) -> Rows:
     uris, items = numbered(hashed["uri"])
-    keys = np.stack([items, hashed["frame_index"].to_numpy()])
-    frames = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1) if len(items) else items
+    frame_index = hashed["frame_index"].to_numpy()
+    frames = items
+    if frame_index.any():
+        frames = np.unique(items * (frame_index.max() + 1) + frame_index, return_inverse=True)[1]
     order = np.lexsort((frames, variants, items, sets))
     starts = np.searchsorted(sets[order], np.arange(distinct + 1))
     seconds = hashed["timestamp_s"].to_numpy()
@@ -239,6 +288,14 @@ def _without(matches: joins.Matches, hubs: np.ndarray) -> joins.Matches:
     """The matches but those of two hubs."""
     wanted = ~(hubs[matches.i] & hubs[matches.j])
     return matches.where(wanted)
+
+
+def measured_recall(prepared: Prepared, near: Near, radius: Radius) -> dict[str, Any]:
+    """What share of the matches of some upright hashes, joined exactly with all, was found; of two hubs none counts."""
+    upright = np.flatnonzero(prepared.distinct.upright)
+    sample = upright[np.linspace(0, len(upright) - 1, min(len(upright), _RECALL_HASHES)).astype(np.int64)]
+    found, true = joins.recall(prepared.distinct.hashes, int(radius.limit), near.matches, sample, near.hubs)
+    return {"recall": found / true if true else None, "found": found, "matches": true, "hashes": len(sample)}
 
 
 def write_joined(root: str, maker: Maker, prepared: Prepared, near: Near) -> dict[str, list[str]]:

@@ -138,12 +138,12 @@ def prepare(root: str, corpus: Side, listed: Side, how: Wanted, block_rows: int)
     key = blake2b(f"{how.maker.stamp}|{how.radius}|{block_rows}|{sizes}".encode(), digest_size=12)
     key.update(hashes[order].tobytes())
     folder = f"{WORK}/match-{key.hexdigest()}"
-    block_rows = tiles.rows_per_block(block_rows, hashes.shape[1])
-    blocks = tiles.write_blocks(root, folder, hashes, kinds, block_rows)
+    blocks = tiles.cut_blocks(folder, hashes.shape[1], kinds, block_rows)
+    tiles.write_blocks(root, blocks, hashes[order])
     pairs = [(a, b) for kind, others in _MEET.items() for a in blocks[kind] for other in others for b in blocks[other]]
-    nowhere = tiles.Block("", 0, 0)
+    nowhere = tiles.Block("", 0, 0, 0)
     alike = tiles.JoinTask(root, folder, how.maker.spec, nowhere, nowhere, how.radius)
-    tasks = tiles.planned(pairs, alike, hashes[order], block_rows)
+    tasks = tiles.planned(pairs, alike, hashes[order])
     present = set(storage.list_names(root))
     return Prepared(
         [task for task in tasks if task.tile not in present],
@@ -169,7 +169,7 @@ def all_matches(root: str, prepared: Prepared) -> joins.Matches:
 def matches_in_memory(corpus: Side, listed: Side, how: Wanted) -> joins.Matches:
     """The same without tiles or files."""
     left, right = (np.ascontiguousarray(side.distinct.hashes) for side in (corpus, listed))
-    first, second = (tiles.Block("", number, left.shape[1]) for number in (0, 1))
+    first, second = (tiles.Block("", k, len(side), side.shape[1]) for k, side in enumerate((left, right)))
     task = tiles.JoinTask("", "", how.maker.spec, first, second, how.radius)
     return _sorted(list(tiles.chunks(task, left, right, crowds.crowd(len(left), len(right)))))
 

@@ -26,7 +26,8 @@ from pipeline.joins.real import (
 Found = joins.Matches | RealMatches
 BLOCK_BYTES = 1 << 29  # of hashes per block at most
 _WORTH_A_PLAN = 1 << 32  # pairs of hashes; fewer are compared within a second
-_SHARES = 16  # tasks per planned tile
+_SHARES = 16  # tasks per planned tile at most
+_SHARE_SECONDS = 0.5  # of a task, about: each reads and reorders its blocks anew
 _ROWS = pa.schema([pa.field("row", pa.int64(), nullable=False)])
 
 
@@ -53,6 +54,7 @@ class Block(NamedTuple):
 
     name: str
     start: int  # number of its first hash
+    rows: int
     width: int  # bytes of a hash
 
 
@@ -68,6 +70,7 @@ class JoinTask(NamedTuple):
     bands: tuple[joins.Band, ...] = ()  # how the hashes are compared; left to the kernel when empty
     share: tuple[int, int] = (0, 1)  # (k, n): every n-th of these bands from band k on
     max_neighbours: int = 0  # two hashes that both have more need not be matched; 0 for no limit
+    annoy: joins.Annoy | None = None  # not exact
 
 
 class Tile(NamedTuple):
@@ -104,49 +107,67 @@ def rows_per_block(block_rows: int, width: int) -> int:
     return min(block_rows, max(1, BLOCK_BYTES // width))
 
 
-def write_blocks(
-    root: str, folder: str, hashes: np.ndarray, kinds: Sequence[np.ndarray], block_rows: int
-) -> list[list[Block]]:
-    """The hashes of each kind as work files of at most `block_rows`; blocks are numbered through all kinds."""
+def cut_blocks(folder: str, width: int, kinds: Sequence[np.ndarray], block_rows: int) -> list[list[Block]]:
+    """The blocks of at most `block_rows` hashes of each kind; they are numbered through all kinds."""
+    most = rows_per_block(block_rows, width)
     blocks: list[list[Block]] = []
     begin = 0
     for kind in kinds:
-        chosen = np.ascontiguousarray(hashes[kind])
-        blocks.append([])
-        for start in range(0, len(chosen), block_rows):
-            block = Block(f"{folder}/block-{begin + start:012d}.bin", begin + start, hashes.shape[1])
-            storage.write(root, block.name, chosen[start : start + block_rows].tobytes())
-            blocks[-1].append(block)
-        begin += len(chosen)
+        end = begin + int(kind.sum())
+        names = [(start, f"{folder}/block-{start:012d}.bin") for start in range(begin, end, most)]
+        blocks.append([Block(name, start, min(most, end - start), width) for start, name in names])
+        begin = end
     return blocks
 
 
-def planned(
-    pairs: Sequence[tuple[Block, Block]], alike: JoinTask, hashes: np.ndarray, block_rows: int
-) -> list[JoinTask]:
+def write_blocks(root: str, blocks: Sequence[Sequence[Block]], hashes: np.ndarray) -> None:
+    """Write the work files of all blocks; `hashes` are in their order."""
+    for block in (block for kind in blocks for block in kind):
+        storage.write(root, block.name, hashes[block.start : block.start + block.rows].tobytes())
+
+
+def planned(pairs: Sequence[tuple[Block, Block]], alike: JoinTask, hashes: np.ndarray) -> list[JoinTask]:
     """The tasks of all tiles. A large tile is shared by several: each takes some of the bands that the planner chose.
 
     `alike` is a task for none of the pairs, whose `tile` is the folder of all; `hashes` are those of the blocks, in
     order. The plan is kept with the tiles, as an interrupted join must go on by the same one.
     """
-    root, folder, radius = alike.root, alike.tile, alike.radius
+    root, folder = alike.root, alike.tile
     kept = storage.read(root, f"{folder}/plan.json")
-    plans: dict[str, list[list[int]]] = json.loads(kept) if kept else {}
+    plans: dict[str, tuple[int, list[list[int]]]] = json.loads(kept) if kept else {}
     tasks = []
     for left, right in pairs:
         tile = f"{folder}/tile-{left.start:012d}-{right.start:012d}"
-        sides = [hashes[block.start : block.start + block_rows] for block in (left, right)]
-        if radius.metric == "hamming" and tile not in plans and len(sides[0]) * len(sides[1]) > _WORTH_A_PLAN:
-            plan = joins.plan(sides[0], int(radius.limit), None if left == right else sides[1])
-            plans[tile] = [list(band) for band in plan.bands]
-        bands = tuple(joins.Band(*band) for band in plans.get(tile, ()))
-        shares = min(max(1, len(bands)), _SHARES)
+        if tile not in plans and alike.annoy is None and worth_a_plan(left, right):
+            plan = plan_tile(left, right, hashes, alike.radius)
+            if plan:
+                plans[tile] = shares_of(plan), [list(band) for band in plan.bands]
+        shares, sizes = plans.get(tile, (1, []))
+        bands = tuple(joins.Band(*size) for size in sizes)
         tasks += [
             alike._replace(tile=f"{tile}-{k:03d}.parquet", left=left, right=right, bands=bands, share=(k, shares))
             for k in range(shares)
         ]
     storage.write(root, f"{folder}/plan.json", json.dumps(plans).encode())
     return tasks
+
+
+def plan_tile(left: Block, right: Block, hashes: np.ndarray, radius: Radius) -> joins.Plan | None:
+    """How two blocks, or one with itself, of these `hashes` are joined; None where there is nothing to choose."""
+    if radius.metric != "hamming" or radius.limit < 0:
+        return None
+    sides = [hashes[block.start : block.start + block.rows] for block in (left, right)]
+    return joins.plan(sides[0], int(radius.limit), None if left == right else sides[1])
+
+
+def worth_a_plan(left: Block, right: Block) -> bool:
+    """Whether a tile is so large that its plan is kept and its bands may be shared among tasks."""
+    return left.rows * right.rows > _WORTH_A_PLAN
+
+
+def shares_of(plan: joins.Plan) -> int:
+    """Among how many tasks a tile is shared: each takes every so many-th band of the plan."""
+    return min(len(plan.bands), _SHARES, 1 + int(plan.seconds / _SHARE_SECONDS))
 
 
 # --- one tile ---------------------------------------------------------------------------------------------------------
@@ -211,6 +232,10 @@ def chunks(task: JoinTask, left: np.ndarray, right: np.ndarray, crowd: joins.Cro
     """The matches of the hashes of two blocks (the same array for a block with itself), chunk by chunk."""
     itself = task.left == task.right
     metric, limit = task.radius
+    if task.annoy:
+        if itself:
+            return joins.annoy_self_join_chunks(left, int(limit), joins.CHUNK_PAIRS, task.annoy)
+        return joins.annoy_cross_join_chunks(left, right, int(limit), joins.CHUNK_PAIRS, task.annoy)
     if metric == "hamming":
         bands = task.bands or None
         if itself:

@@ -36,6 +36,7 @@ from pipeline.storage.parts import (
     list_names,
     open_part,
     read,
+    total_size,
     write,
     writing,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "redacted",
     "resolved",
     "secret_in",
+    "total_size",
     "write",
     "writing",
 ]

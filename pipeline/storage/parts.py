@@ -126,6 +126,14 @@ def list_names(root: str) -> list[str]:
     return sorted(name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
 
 
+def total_size(root: str, names: Collection[str]) -> int:
+    """The bytes of these files of an output together, by one listing."""
+    filesystem, path = open_filesystem(root)
+    prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
+    found = filesystem.find(path, detail=True)
+    return sum(int(found[prefix + name]["size"] or 0) for name in names if prefix + name in found)
+
+
 def delete(root: str, names: Collection[str]) -> None:
     """Delete files of an output; those already gone are no error."""
     for name in names:

@@ -270,7 +270,7 @@ def test_a_tile_shared_by_many_tasks_gives_the_same(
             photo.save(photos / f"again{number}.webp")
     dedup(photos, tmp_path / "whole")
     bands = tuple([joins.Band(8, 1)] * 26)
-    planned = joins.Plan((20, 20), 256, 51, bands, 0.0, 0.0)
+    planned = joins.Plan((20, 20), 256, 51, bands, 1000.0, 2000.0)
     monkeypatch.setattr(tiles, "_WORTH_A_PLAN", 0)
     monkeypatch.setattr(joins, "plan", lambda *_: planned)
     summary = dedup(photos, tmp_path / "shared", block_rows=12)

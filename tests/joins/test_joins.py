@@ -97,6 +97,18 @@ def test_100_000_hashes_with_neighbours_at_every_distance_to_60() -> None:
         assert_same(joins.self_join(hashes, radius), joins.Matches(*(column[within] for column in expected)))
 
 
+def test_whole_runs_of_bits_that_differ(engine: joins.Engine, machine: str) -> None:
+    """The scan counts four differing bits of four as two: it must neither miss such a pair nor report it too near."""
+    rng = np.random.default_rng(6)
+    seeds = random_hashes(rng, 40, 256)
+    runs = np.array(
+        [[start <= bit < start + length for bit in range(256)] for start in range(5) for length in range(40)]
+    )
+    hashes = np.concatenate([seeds, *(seeds[:4] ^ np.packbits(run) for run in runs)])
+    for radius in (4, 20, 31, 38):
+        assert_same(self_join(engine, hashes, radius), brute_force(hashes, hashes, radius, upper=True))
+
+
 def test_blank_flood_comes_in_bounded_sorted_chunks(engine: joins.Engine, machine: str) -> None:
     hashes = random_hashes(np.random.default_rng(0), 1500, 256)
     hashes[::3] = 0
@@ -143,8 +155,8 @@ def test_the_same_array_on_both_sides_of_a_cross_join_matches_itself(engine: joi
 @pytest.mark.parametrize("groups_of_blocks", [1, 2, 3])
 def test_reference_rows_taken_a_few_blocks_at_a_time(groups_of_blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = planted(np.random.default_rng(7), 3000, 64, 12)
-    chunks = 3
-    monkeypatch.setattr("pipeline.joins.bitslices.LOOKUP_BYTES", groups_of_blocks * chunks * 8 * 10 * 64)
+    chunks = 2
+    monkeypatch.setattr("pipeline.joins.bitslices.LOOKUP_BYTES", groups_of_blocks * chunks * 8 * 18 * 64)
     assert_same(joins.self_join(hashes, 11), brute_force(hashes, hashes, 11, upper=True))
     assert_same(joins.cross_join(hashes[:999], hashes, 11), brute_force(hashes[:999], hashes, 11))
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,19 @@ def test_what_is_no_cluster_is_refused(tmp_path: Path) -> None:
             pass
     with pytest.raises(ConfigError, match="cannot read the cluster file"):
         cluster_from_file(str(tmp_path / "none.yaml"))
+
+
+def leave_pid(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+
+
+@pytest.mark.cluster
+def test_every_worker_warms_up_and_nobody_waits(tmp_path: Path) -> None:
+    with workers("none") as pool:
+        pool.warm(partial(leave_pid, tmp_path))
+    assert not list(tmp_path.iterdir())
+    with workers({"workers": 2}) as pool:
+        pool.warm(partial(leave_pid, tmp_path))
+        while len(list(tmp_path.iterdir())) < 2:  # else the test's own time runs out
+            assert sorted(pool.mapper(str, [1, 2])) == ["1", "2"]
+    assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}

@@ -94,7 +94,8 @@ def test_a_tile_spills_its_matches_in_chunks(tmp_path: Path, monkeypatch: pytest
     hashes = np.random.default_rng(0).integers(0, 16, (300, 1), np.uint8) * np.uint8([1, 0, 0])
     hashes[:, 1:] = np.arange(600).reshape(300, 2) % 251
     root = f"file://{tmp_path}"
-    ((block,),) = tiles.write_blocks(root, "work/join-x", hashes, [np.ones(300, bool)], 300)
+    ((block,),) = blocks = tiles.cut_blocks("work/join-x", 3, [np.ones(300, bool)], 300)
+    tiles.write_blocks(root, blocks, hashes)
     task = tiles.JoinTask(root, "work/join-x/tile-0-0.parquet", "phash", block, block, Radius("hamming", 3))
     whole = joins.self_join(hashes, 3)
     assert len(whole.i) > 100
