@@ -42,9 +42,10 @@ def test_a_broken_file_fails_as_listed(name: str) -> None:
 
 def test_expected_pairs_are_whole_families() -> None:
     pairs = {(row["file_a"], row["file_b"]) for row in rows("expected.csv")}
-    assert all(left < right and {left, right} <= set(IMAGES) for left, right in pairs)
+    files = {*IMAGES, *(f"clips/{path.name}" for path in (SAMPLES / "clips").iterdir())}
+    assert all(left < right and {left, right} <= files for left, right in pairs)
     for left, right in pairs:
-        for other in IMAGES:
+        for other in files:
             joined = tuple(sorted((left, other))) in pairs
             assert other in (left, right) or joined == (tuple(sorted((right, other))) in pairs)
     copies = {name for name in IMAGES if name.startswith("copies/")}

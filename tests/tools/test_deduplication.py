@@ -256,7 +256,8 @@ def test_many_ids_with_one_hash_and_many_hashes_of_one_id() -> None:
 
 def listed_pairs() -> set[frozenset[str]]:
     with open(SAMPLES / "expected.csv") as file:
-        return {frozenset((row["file_a"], row["file_b"])) for row in csv.DictReader(file)}
+        pairs = {frozenset((row["file_a"], row["file_b"])) for row in csv.DictReader(file)}
+    return {pair for pair in pairs if not any(name.startswith("clips/") for name in pair)}
 
 
 def sample_files() -> list[str]:
