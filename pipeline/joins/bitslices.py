@@ -532,10 +532,7 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                         if found_i.shape[0] - count < strip_rows:
                             place[0], place[1], place[2], place[3], place[4] = bucket, start, turn, strip, row
                             return count
-                        in_crowd = query_counts[query_rows[row]] > most
-                        if in_crowd and not known:
-                            find_crowded(work, base, last_row, crowded)
-                            known = True
+                        asked = in_crowd = False  # only a match is worth a look at its count, far off in memory
                         for lane in range(lanes):
                             left = survivors[lane]
                             if in_crowd:
@@ -550,6 +547,16 @@ def scan_buckets(work: Work, shape: Shape, found: Matches, place: NDArray[np.int
                                     distance += count_ones(words[row, w] ^ references[other, w])
                                 if distance > job.radius_bits:
                                     continue
+                                if not asked:
+                                    asked = True
+                                    in_crowd = query_counts[query_rows[row]] > most
+                                    if in_crowd:
+                                        if not known:
+                                            find_crowded(work, base, last_row, crowded)
+                                            known = True
+                                        left &= ~crowded[lane]
+                                        if crowded[lane] >> np.uint64(other - base - 64 * lane) & np.uint64(1):
+                                            continue
                                 i, j = query_rows[row], reference_rows[other]
                                 query_counts[i] += 1
                                 reference_counts[j] += 1
