@@ -97,8 +97,9 @@ Keep = Annotated[
     typer.Option(
         "--keep",
         metavar="BY",
-        help="Which item of a group to keep; repeat, the first decides: prefer:PREFIX, format:png>jpeg, pixels, "
-        "bytes, mtime, uri (smallest first; -pixels: largest first).  [default: -pixels -bytes mtime uri]",
+        help="Which item of a group to keep; repeat, the first decides: prefer:PREFIX, format:png>jpeg, duration, "
+        "pixels, bytes, mtime, uri (smallest first; -pixels: largest first).  "
+        "[default: -duration -pixels -bytes mtime uri]",
     ),
 ]
 Protect = Annotated[

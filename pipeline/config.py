@@ -120,7 +120,9 @@ class JoinJob(Job):
     min_overlap: float = Field(0.0, ge=0, le=1, description="share of one side's frames that must match")
     min_matches: int = Field(1, ge=1, description="frames that must match, as far as both sides have so many")
     groups: Literal["component", "diameter", "clique-like"] = Field("component", description="see docs/groups.md")
-    keep: tuple[str, ...] = Field(("-pixels", "-bytes", "mtime", "uri"), description="criteria of what to keep")
+    keep: tuple[str, ...] = Field(
+        ("-duration", "-pixels", "-bytes", "mtime", "uri"), description="criteria of what to keep"
+    )
     protect: tuple[str, ...] = Field((), description="prefixes of uris that are kept in any case")
     block_rows: int = Field(10_000_000, gt=0, description="distinct hashes per block; a task holds two, 140 B a hash")
 

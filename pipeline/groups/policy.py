@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 from pipeline.errors import UsageError
 
-MEASURES = ("pixels", "bytes", "mtime", "uri")
+MEASURES = ("duration", "pixels", "bytes", "mtime", "uri")
 """Criteria that put the smallest first: the fewest pixels, the oldest; with a minus in front, the largest."""
-DEFAULT_KEEP = ("-pixels", "-bytes", "mtime", "uri")
+DEFAULT_KEEP = ("-duration", "-pixels", "-bytes", "mtime", "uri")
 
 
 class Criterion(NamedTuple):
     """One criterion: a measure, a prefix of uris to prefer, or an order of formats."""
 
-    name: str  # pixels, bytes, mtime, uri, prefer, format
+    name: str  # duration, pixels, bytes, mtime, uri, prefer, format
     descending: bool = False
     choices: tuple[str, ...] = ()  # the prefix, or the formats, best first
 

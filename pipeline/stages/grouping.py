@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 from pipeline.groups import Criterion
 from pipeline.media import FORMATS
 
-_FACTS = ["uri", "size", "mtime", "format", "width", "height"]
+_FACTS = ["uri", "size", "mtime", "format", "width", "height", "duration_s"]
 _BATCH_ROWS = 1_000_000
 _UPRIGHT = "r0"
 _URIS = pa.large_string()  # a string array of Arrow ends at 2 GiB
@@ -216,6 +216,9 @@ def _ranked(criterion: Criterion, members: pa.Table) -> np.ndarray:
     if criterion.name == "pixels":
         pixels = pc.multiply(members["width"].cast(pa.int64()), members["height"].cast(pa.int64()))
         return groups.ranks(pixels.to_numpy(), criterion.descending)
+    if criterion.name == "duration":  # in whole seconds: encodings of one video differ by parts of one
+        seconds = pc.round(pc.fill_null(members["duration_s"], 0.0))
+        return groups.ranks(seconds.to_numpy(), criterion.descending)
     if criterion.name == "uri":
         return groups.ranks(np.arange(len(members)), criterion.descending)
     return groups.ranks(members[{"bytes": "size", "mtime": "mtime"}[criterion.name]].to_numpy(), criterion.descending)
@@ -294,6 +297,7 @@ def _why_kept(criteria: Sequence[Criterion]) -> str:
 
 
 _FIRST = {
+    "duration": ("shortest", "longest"),
     "pixels": ("fewest pixels", "most pixels"),
     "bytes": ("fewest bytes", "most bytes"),
     "mtime": ("oldest", "newest"),
@@ -303,7 +307,7 @@ _ASPECT = {"prefer": "preference", "mtime": "age"}
 
 
 def _equal_in(equal: Sequence[Criterion], last: Criterion) -> str:
-    aspects = list(dict.fromkeys(_ASPECT.get(one.name, one.name) for one in equal))
+    aspects = list(dict.fromkeys(_ASPECT.get(one.name, one.name) for one in equal if one.name != "duration"))
     if not aspects:
         return ""
     if last.name == "uri":
@@ -331,6 +335,8 @@ def _shown(measure: str, members: pa.Table) -> pa.Array:
     if measure == "pixels":
         sides = [pc.fill_null(members[side].cast(pa.string()), "?").combine_chunks() for side in ("width", "height")]
         return pc.binary_join_element_wise(pc.binary_join_element_wise(*sides, "x"), " pixels", "")
+    if measure == "duration":
+        return _written(members["duration_s"], "{:,.0f} s".format, "no duration")
     if measure == "bytes":
         return _written(members["size"], "{:,} bytes".format, "unknown size")
     if measure == "mtime":

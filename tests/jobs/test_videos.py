@@ -390,3 +390,16 @@ def test_directories_of_frames_are_not_followed_out_of_the_input(tmp_path: Path)
     hash_only(folder, tmp_path / "out", hashers=["dhash"])
     (row,) = rows(tmp_path / "out", "media")
     assert row["error_class"] == "permanent" and os.uname().nodename not in str(row)
+
+
+def test_the_longest_video_is_kept_whatever_its_size(tmp_path: Path) -> None:
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(CLIPS / "v1.m4v", folder / "film.mp4")
+    large = [frame.repeat(2, 0).repeat(2, 1) for frame, index, _ in read_video(CLIPS / "v1.m4v") if index < 48]
+    (folder / "a-scene.mp4").write_bytes(encoded("mp4", large, rate=24, codec_options={"crf": "1"}))
+    dedup(folder, out, hashers=[PHASH])
+    said = {str(row["uri"]).rsplit("/", 1)[1]: (row["keep"], row["reason"]) for row in rows(out, "groups")}
+    assert said == {"film.mp4": (True, "keep: longest"), "a-scene.mp4": (False, "drop: 2 s, kept has 5 s")}
+    dedup(folder, out, hashers=[PHASH], keep=["-pixels"])
+    assert {str(row["uri"]).rsplit("/", 1)[1] for row in rows(out, "groups") if row["keep"]} == {"a-scene.mp4"}
