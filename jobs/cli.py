@@ -138,6 +138,7 @@ FrameQuality = Annotated[
     int | None,
     typer.Option("--frame-quality", metavar="Q", help="Leave out frames of lower quality (0-100).  [default: 90]"),
 ]
+Unletterbox = Annotated[bool, typer.Option("--unletterbox", help="Hash frames without the bars around them.")]
 MaxDuration = Annotated[
     float | None, typer.Option("--max-duration", metavar="S", help="Do not decode longer videos (seconds).")
 ]
@@ -234,6 +235,7 @@ def dedup(
     fps: FramesPerSecond = None,
     interframe: Interframe = None,
     frame_quality: FrameQuality = None,
+    unletterbox: Unletterbox = False,
     max_duration: MaxDuration = None,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
@@ -275,6 +277,7 @@ def dedup(
         "video.frames_per_second": fps,
         "video.interframe_threshold": interframe,
         "video.min_quality": frame_quality,
+        "video.unletterbox": unletterbox or None,
         "video.max_duration_s": max_duration,
         "decode.alpha": alpha,
         "decode.max_pixels": max_pixels,
@@ -307,6 +310,7 @@ def hash_(
     fps: FramesPerSecond = None,
     interframe: Interframe = None,
     frame_quality: FrameQuality = None,
+    unletterbox: Unletterbox = False,
     max_duration: MaxDuration = None,
     cluster: Cluster = None,
     config_file: ConfigFile = None,
@@ -335,6 +339,7 @@ def hash_(
         "video.frames_per_second": fps,
         "video.interframe_threshold": interframe,
         "video.min_quality": frame_quality,
+        "video.unletterbox": unletterbox or None,
         "video.max_duration_s": max_duration,
         "decode.alpha": alpha,
         "decode.max_pixels": max_pixels,

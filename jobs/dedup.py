@@ -256,6 +256,7 @@ def _options(job: InputJob) -> hashing.HashingOptions:
             None if job.video.frames_per_second == "all" else job.video.frames_per_second,
             job.video.interframe_threshold,
             job.video.min_quality,
+            job.video.unletterbox,
             job.video.max_side,
             job.video.max_duration_s,
         ),

@@ -47,6 +47,7 @@ class Video(_Strict):
     frames_per_second: FrameRate = Field(1.0, description='a number, "keyframes" or "all"')
     interframe_threshold: float = Field(0.1, description="leave out frames this near the frame kept before")
     min_quality: int = Field(90, ge=0, le=100, description="leave out frames of lower quality")
+    unletterbox: bool = Field(False, description="hash frames without the bars around them")
     max_side: int | None = Field(None, gt=0, description="make larger frames smaller while decoding")
     max_duration_s: float | None = Field(None, gt=0, description="refuse longer videos")
     deadline_s: float = Field(3600.0, gt=0, description="seconds per video, or per segment of a long one")

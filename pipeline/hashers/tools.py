@@ -13,6 +13,7 @@ from pipeline.hashers.encoding import (
     vector_to_string,
 )
 from pipeline.hashers.isometric import isometric_arrays, isometric_dct
+from pipeline.hashers.letterbox import unletterbox, unletterbox_crop
 from pipeline.hashers.planes import Planes, gradient_quality
 from pipeline.hashers.reading import ImageInput, compute_md5, read, to_image_array
 
@@ -28,6 +29,8 @@ __all__ = [
     "read",
     "string_to_vector",
     "to_image_array",
+    "unletterbox",
+    "unletterbox_crop",
     "vector_to_string",
 ]
 

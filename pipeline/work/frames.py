@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, cast
 from pipeline.errors import UsageError
 from pipeline.hashers import Hasher, Planes
 from pipeline.hashers.encoding import Vector
+from pipeline.hashers.letterbox import unletterbox_crop
 from pipeline.media import AnimationFrame
 from pipeline.work.answers import HashRow, blamed_on_hasher, no_hash
 
@@ -24,13 +25,14 @@ class Sampling:
 
     `frames_per_second` is a number, None (every frame) or "keyframes". A frame is kept if its quality reaches
     `min_quality` and its distance from the frame kept before it is above `interframe_threshold`, in the hasher's own
-    distance. `max_side`: larger frames are made smaller while they are decoded. `max_duration_s`: longer videos are
-    refused.
+    distance. `unletterbox`: frames are hashed without the bars around them. `max_side`: larger frames are made smaller
+    while they are decoded. `max_duration_s`: longer videos are refused.
     """
 
     frames_per_second: Rate = 1.0
     interframe_threshold: float = 0.1
     min_quality: int = 90
+    unletterbox: bool = False
     max_side: int | None = None
     max_duration_s: float | None = None
 
@@ -39,7 +41,7 @@ class Sampling:
         """Canonical text of everything that can change a row."""
         rate = "all" if self.frames_per_second is None else self.frames_per_second
         side = f";side={self.max_side}" if self.max_side else ""
-        kept = f"interframe={self.interframe_threshold:g};quality={self.min_quality}"
+        kept = f"interframe={self.interframe_threshold:g};quality={self.min_quality}{';unletterbox' * self.unletterbox}"
         return f"frames={rate if isinstance(rate, str) else f'{rate:g}'};{kept}{side}"
 
 
@@ -52,13 +54,14 @@ class FramePlan(NamedTuple):
     interframe_threshold: float
     min_quality: float
     compare_to: Literal["previous", "first"]
+    unletterbox: bool = False
 
 
 def frame_plan(hasher: Hasher, sampling: Sampling) -> FramePlan | None:
     """The plan of a hasher of images, by the sampling, or of a FramewiseHasher, by its own; None for other hashers."""
     if hasher.takes == "image":
         kept = (sampling.interframe_threshold, sampling.min_quality)
-        return FramePlan(hasher, sampling.frames_per_second, "presentation", *kept, "previous")
+        return FramePlan(hasher, sampling.frames_per_second, "presentation", *kept, "previous", sampling.unletterbox)
     from pipeline.hashers.video import FramewiseHasher  # whoever has such a hasher has loaded FFmpeg's libraries
 
     if not isinstance(hasher, FramewiseHasher):
@@ -86,6 +89,12 @@ def frame_rows(plan: FramePlan, planes: Planes, index: int, timestamp_s: float, 
             for variant, vector in variants.items()
             if vector is not None
         ]
+
+
+def without_bars(planes: Planes) -> Planes:
+    """The planes of the picture within the bars; of the whole frame where nothing else would be left."""
+    picture = unletterbox_crop(planes.rgb)
+    return planes if picture is None or picture.shape == planes.rgb.shape else Planes(picture)
 
 
 def kept_rows(plan: FramePlan, rows: Sequence[HashRow]) -> list[HashRow]:

@@ -23,7 +23,7 @@ from pipeline.media.video import (
     shown_keyframes,
 )
 from pipeline.work.answers import Answer, HasherError, HashRow, blamed_on_hasher, failed, no_hash
-from pipeline.work.frames import Clock, FramePlan, Sampling, frame_plan, frame_rows, kept_rows
+from pipeline.work.frames import Clock, FramePlan, Sampling, frame_plan, frame_rows, kept_rows, without_bars
 from pipeline.work.watch import DECODING, Watch
 
 _ASSUMED_FPS = 10.0  # of a container that states no rate, as the reference assumes
@@ -36,6 +36,7 @@ class StatePlan(NamedTuple):
     hasher: VideoHasher
     rate: Rate
     clock: Clock
+    unletterbox: bool = False
 
 
 Plan = FramePlan | StatePlan
@@ -142,10 +143,13 @@ def _go_through(
                     wanted = {k: times for k, sampler in samplers.items() if (times := [*sampler(shown)])}
                     if not wanted:
                         continue
-                    planes = Planes(shown.pixels())
+                    whole = Planes(shown.pixels())
+                    picture = without_bars(whole) if any(plans[k].unletterbox for k in wanted) else whole
                     for number in [k for k in wanted if k not in piece.errors]:
                         watch.enter(number + 1)
-                        _take(plans[number], number, shown.index, planes, wanted[number], isometric, piece)
+                        plan = plans[number]
+                        planes = picture if plan.unletterbox else whole
+                        _take(plan, number, shown.index, planes, wanted[number], isometric, piece)
                     watch.enter(DECODING)
         except UndecodableError as error:
             if video.damage:

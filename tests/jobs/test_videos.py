@@ -403,3 +403,19 @@ def test_the_longest_video_is_kept_whatever_its_size(tmp_path: Path) -> None:
     assert said == {"film.mp4": (True, "keep: longest"), "a-scene.mp4": (False, "drop: 2 s, kept has 5 s")}
     dedup(folder, out, hashers=[PHASH], keep=["-pixels"])
     assert {str(row["uri"]).rsplit("/", 1)[1] for row in rows(out, "groups") if row["keep"]} == {"a-scene.mp4"}
+
+
+def test_a_letterboxed_copy_is_found_without_its_bars(tmp_path: Path) -> None:
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(CLIPS / "v1.m4v", folder)
+    boxed = [np.pad(frame, ((40, 40), (0, 0), (0, 0))) for frame, _, _ in read_video(CLIPS / "v1.m4v")]
+    (folder / "boxed.mp4").write_bytes(encoded("mp4", boxed, rate=24))
+    dedup(folder, out, hashers=[PHASH])
+    assert not rows(out, "pairs/hasher=phash-hash_size-16")
+    dedup(folder, out, hashers=[PHASH], video={"unletterbox": True})
+    (pair,) = rows(out, "pairs/hasher=phash-hash_size-16")
+    assert (pair["overlap_a"], pair["matches"]) == (1, 5) and abs(pair["offset_s"]) < 0.1
+    cut = {"unletterbox": True, "slice_bytes": 1, "segment_s": 1}
+    dedup(folder, tmp_path / "cut", hashers=[PHASH], video=cut)
+    assert all_rows(tmp_path / "cut") == all_rows(out)
