@@ -36,6 +36,7 @@ _PIPE_BYTES = 1 << 20
 _AHEAD_BYTES = 32 << 20  # sent before the answer is awaited, so that the child never waits for its caller
 _AHEAD_ITEMS = 32
 _START_S = 120.0
+_TOO_LONG = "not done within"
 _TICK = -1
 _TICK_EVERY_S = 0.2
 _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or an operator
@@ -136,7 +137,7 @@ class Child:
             self.close()
             self.replaced += 1
             lost += 1
-            if lost == 1 and (stage is None or outcome == _KILLED):
+            if lost == 1 and not outcome.startswith(_TOO_LONG) and (stage is None or outcome == _KILLED):
                 continue  # perhaps not this item's doing (the system ran out of memory), so it gets one more child
             if not stage:
                 return poisoned(outcome)
@@ -173,7 +174,7 @@ class Child:
             elif left_s <= 0:
                 if time.monotonic() >= silent_until:
                     return stage, f"no answer within {self._limits.deadline_s:g} s (--deadline)"
-                return stage, f"not done within {self._limits.video_deadline_s:g} s (video.deadline_s)"
+                return None, f"{_TOO_LONG} {self._limits.video_deadline_s:g} s (video.deadline_s)"  # no stage's fault
 
     def _messages(self) -> Iterator[Any]:
         """The whole messages received so far, each taken out as it is yielded."""

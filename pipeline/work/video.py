@@ -102,7 +102,7 @@ def piece_of(
     piece = Piece(header.format, header.width, header.height, header.duration_s, errors=dict(watch.skipped))
     for keyframes in (False, True):
         group = {number: plan for number, plan in plans.items() if (plan.rate == "keyframes") == keyframes}
-        if group:
+        if group or not (plans or keyframes):  # without any hasher left, the facts are still wanted
             _go_through(source, segment, group, policy, isometric, piece, watch)
     return piece
 

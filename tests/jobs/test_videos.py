@@ -337,7 +337,7 @@ def test_an_endless_stream_ends_at_its_deadline(endless: str) -> None:
     limits = Limits(deadline_s=5, video_deadline_s=6)
     with Child(("dhash",), DecodePolicy(), limits) as child:
         live, good = child.work([Clip(endless), Clip(storage.absolute(str(CLIPS / "v1.m4v")))])
-    assert live.error_class == "poison" and "not done within 6 s" in (live.error or "")
+    assert live.error_class == "poison" and "not done within 6 s" in (live.error or ""), live
     assert good.error is None and good.frame_count == 120
 
 
@@ -366,6 +366,17 @@ def test_a_hasher_that_crashes_on_a_frame_costs_its_hash_of_that_video(tmp_path:
     cut = {**video, "slice_bytes": 1, "segment_s": 0.3}
     hash_only(folder, tmp_path / "cut", hashers=hashers, video=cut)
     assert all_rows(tmp_path / "cut") == all_rows(tmp_path / "out")
+
+
+def test_a_video_without_any_hasher_left_keeps_its_facts(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "bad.avi").write_bytes(lossless([np.full((64, 96, 3), CRASH, np.uint8)] * 3))
+    hash_only(folder, tmp_path / "out", hashers=["hostile.Hostile"], video={"min_quality": 0})
+    (media,) = rows(tmp_path / "out", "media")
+    assert (media["error_class"], media["frame_count"], media["width"]) == (None, 3, 96)
+    (row,) = rows(tmp_path / "out", "hashes/hasher=hostile.Hostile")
+    assert str(row["error"]).startswith("poison: killed by SIGSEGV")
 
 
 def lossless(pictures: list[np.ndarray]) -> bytes:
