@@ -72,7 +72,7 @@ def self_join_chunks(
     """The matches of `self_join` in chunks of 1 to `chunk_pairs`, each sorted, so that a caller can spill them.
 
     `bands` replaces the planner's choice; raises UsageError when such bands could miss a match. With bands and a share
-    (k, n), only the matches of every n-th band from band k on: the shares 0..n-1 together give each match once.
+    (k, n), only the matches of the k-th of n sets of the bands: the shares 0..n-1 together give each match once.
     With a crowd, matches are counted there, and those of two rows that have too many may be left out.
     """
     words = as_words(hashes)

@@ -87,14 +87,16 @@ def join_bands(
 ) -> Iterator[Matches]:
     """All matches of rows of `left` and `right` (n, words), or within `left`, in chunks, but of two crowded rows.
 
-    With a share (k, n), those of every n-th band from band k on: the shares 0..n-1 together give each match once.
+    With a share (k, n), those of the k-th of n sets of bands of about the same work: all shares together give each
+    match once.
     """
+    mine = bands_of_share(layout.bands, share)
     sides = [reordered(side, layout) for side in (left, right) if side is not None]
     tables = [one_bucket(side) for side in sides]
     buffers = Buffers(chunk_pairs)
     start = 0
     for number, band in enumerate(layout.bands):
-        if number % share[1] != share[0]:
+        if number not in mine:
             start += band.bits
             continue
         if band.bits:
@@ -111,6 +113,19 @@ def join_bands(
             if wanted.any():
                 yield found if wanted.all() else found.where(wanted)
         start += band.bits
+
+
+def bands_of_share(bands: Sequence[Band], share: tuple[int, int]) -> set[int]:
+    """The bands that the k-th of n tasks takes: each band goes to who has least to do, the most work first."""
+    work = [len(key_masks(band)) / (1 << band.bits) for band in bands]
+    loads = [0.0] * share[1]
+    mine = set()
+    for number in sorted(range(len(bands)), key=lambda number: -work[number]):
+        least = loads.index(min(loads))
+        loads[least] += work[number]
+        if least == share[0]:
+            mine.add(number)
+    return mine
 
 
 def _find_balls(tables: list[Table], radius_bits: int, crowd: Crowd) -> None:

@@ -4,6 +4,7 @@ A block is a work file of distinct hashes, a tile is a task that compares two of
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -27,7 +28,7 @@ Found = joins.Matches | RealMatches
 BLOCK_BYTES = 1 << 29  # of hashes per block at most
 _WORTH_A_PLAN = 1 << 32  # pairs of hashes; fewer are compared within a second
 _SHARES = 16  # tasks per planned tile at most
-_SHARE_SECONDS = 0.5  # of a task, about: each reads and reorders its blocks anew
+_SHARE_SECONDS = 0.3  # of a task, about: each reads and reorders its blocks anew
 _ROWS = pa.schema([pa.field("row", pa.int64(), nullable=False)])
 
 
@@ -68,7 +69,7 @@ class JoinTask(NamedTuple):
     right: Block
     radius: Radius
     bands: tuple[joins.Band, ...] = ()  # how the hashes are compared; left to the kernel when empty
-    share: tuple[int, int] = (0, 1)  # (k, n): every n-th of these bands from band k on
+    share: tuple[int, int] = (0, 1)  # (k, n): the k-th of n sets of these bands
     max_neighbours: int = 0  # two hashes that both have more need not be matched; 0 for no limit
     annoy: joins.Annoy | None = None  # not exact
 
@@ -166,8 +167,9 @@ def worth_a_plan(left: Block, right: Block) -> bool:
 
 
 def shares_of(plan: joins.Plan) -> int:
-    """Among how many tasks a tile is shared: each takes every so many-th band of the plan."""
-    return min(len(plan.bands), _SHARES, 1 + int(plan.seconds / _SHARE_SECONDS))
+    """Among how many tasks a tile is shared, each with some bands of the plan: a power of two, for as many workers."""
+    wanted = 1 << max(0, round(math.log2(max(plan.seconds, 1e-9) / _SHARE_SECONDS)))
+    return min(len(plan.bands), _SHARES, wanted)
 
 
 # --- one tile ---------------------------------------------------------------------------------------------------------
