@@ -284,7 +284,7 @@ def join_stages(
     rules = pairing.Rules(job.block_by, job.all_pairs, job.min_overlap, job.min_matches)
     most = 0 if job.all_pairs else job.max_neighbours
     annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
-    pool.warm(joins.warm_up)  # while the hashes are gathered here
+    pool.warm(tiles.warm_up)  # while the hashes are gathered here
     for maker, radius in wanted:
         begun = time.perf_counter()
         prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, most, annoy)

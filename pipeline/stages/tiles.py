@@ -172,6 +172,11 @@ def shares_of(plan: joins.Plan) -> int:
     return min(len(plan.bands), _SHARES, wanted)
 
 
+def warm_up() -> None:
+    """Load, in a worker, what its first tile would wait for: this module, and the compiled kernels."""
+    joins.warm_up()
+
+
 # --- one tile ---------------------------------------------------------------------------------------------------------
 
 
