@@ -22,6 +22,7 @@ from pipeline.joins.sample import Sample, share_within, spread
 
 MOST_BAND_BITS = 24
 MOST_BALLS = 16  # buckets per band that are looked at for a flood
+MANY_CROWDED = 1024  # rows of a bucket
 MIDDLE_ROWS = 256  # whose majority is the middle of a bucket
 
 
@@ -105,6 +106,8 @@ def join_bands(
         flooded = False
         crowd.start_anew()
         _find_balls(tables, radius_bits, crowd)
+        for table, counts in zip(tables, (crowd.queries, crowd.references), strict=False):
+            _put_crowded_last(table, counts > crowd.most)
         for found in scan(tables[0], references, probe(layout, number), radius_bits, buffers, crowd):
             if not flooded and crowd.most < LIFTED and 2 * len(found.i) > chunk_pairs:
                 flooded = True  # from here on the scan leaves out what is found to be crowded
@@ -149,6 +152,18 @@ def _find_balls(tables: list[Table], radius_bits: int, crowd: Crowd) -> None:
             sides[0][1][balls[0]] = crowd.most + 1
         if len(balls[0]) > crowd.most + (len(balls) == 1):
             sides[-1][1][balls[-1]] = crowd.most + 1
+
+
+def _put_crowded_last(table: Table, is_crowded: NDArray[np.bool_]) -> None:
+    """Reorder the buckets that hold many crowded rows, so that the scan meets blocks of nothing else and skips them."""
+    if np.count_nonzero(is_crowded) < MANY_CROWDED:
+        return
+    crowded = is_crowded[table.rows]
+    before = np.concatenate([[0], np.cumsum(crowded)])
+    for bucket in np.flatnonzero(before[table.starts[1:]] - before[table.starts[:-1]] >= MANY_CROWDED):
+        rows = slice(table.starts[bucket], table.starts[bucket + 1])
+        order = np.argsort(crowded[rows], kind="stable")
+        table.words[rows], table.rows[rows] = table.words[rows][order], table.rows[rows][order]
 
 
 def _within(words: NDArray[np.uint64], middle: NDArray[np.uint64], radius_bits: int) -> NDArray[np.bool_]:

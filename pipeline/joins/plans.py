@@ -21,7 +21,7 @@ from pipeline.joins.bands import (
 )
 from pipeline.joins.bitslices import BLOCK_ROWS, Buffers, Probe, Table, cut_blocks, fill_lookups, scan
 from pipeline.joins.crowds import crowd
-from pipeline.joins.sample import Sample, share_within, spread
+from pipeline.joins.sample import Sample, share_within, spread, without_crowds
 
 MOST_BAND_RADIUS = 3
 WINDOWS = 4  # places at which the sample's pairs are counted on 1, 2, ... bits
@@ -80,7 +80,8 @@ def choose_plan(left: NDArray[np.uint64], right: NDArray[np.uint64] | None, samp
     seconds = pairs / BLOCK_ROWS * 4e-8
     if pairs < FEW_PAIRS or radius_bits >= bits:
         return Plan(rows, bits, radius_bits, EVERY_PAIR, seconds, seconds)
-    return fastest(rows, itself, sample, radius_bits, measure(left if right is None else right, sample, radius_bits))
+    costs = measure(left if right is None else right, sample, radius_bits)
+    return fastest(rows, itself, without_crowds(sample, radius_bits), radius_bits, costs)
 
 
 def fastest(rows: tuple[int, int], itself: bool, sample: Sample, radius_bits: int, costs: Costs) -> Plan:

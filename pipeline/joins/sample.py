@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 SAMPLE_ROWS = 1024
 SHIFTS = 32  # each sampled row is paired with so many others
+CROWDED = 16  # rows of the sample within the radius of one: over 1 % of all rows would match it
 FEW_ROWS = 4096  # below, a scan is cheaper than learning a good order
 
 
@@ -34,6 +35,15 @@ def spread(rows: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
     if len(rows) <= count:
         return rows
     return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+
+
+def without_crowds(sample: Sample, radius_bits: int) -> Sample:
+    """The sample without rows that match many others: most pairs of a flood are left out, so it should not count."""
+    bits = sample.bits.astype(np.float32)
+    ones = bits.sum(axis=1)
+    distance = ones[:, np.newaxis] + ones - 2 * bits @ bits.T
+    alone = (distance <= radius_bits).sum(axis=1) <= CROWDED
+    return sample._replace(bits=sample.bits[alone]) if alone.sum() > SHIFTS else sample
 
 
 def share_within(
