@@ -43,7 +43,7 @@ def test_a_plan_names_the_tiles_that_the_join_then_joins(tmp_path: Path, monkeyp
         assert one["tasks"] == done["tiles"]
         assert one["tiles"] == one["blocks"] * (one["blocks"] + 1) / 2 > 1
     first, second = plan["joins"].values()
-    assert first["tasks"] == 5 * first["tiles"] and first["core_seconds"] == pytest.approx(2.0 * first["tiles"])
+    assert first["tasks"] == 8 * first["tiles"] and first["core_seconds"] == pytest.approx(2.0 * first["tiles"])
     assert second["tasks"] == second["tiles"]
     assert first["bytes_read"] > 5 * 32 * first["distinct"] and first["worker_bytes"] > 1 << 26
     assert "26 bands of 8 bits at radius 1" in shown and "3.5 times as often" in shown and "matrix products" in shown
