@@ -9,14 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.dedup import wanted_to_join
+from jobs.progress import Style
 from pipeline import storage
-from pipeline.config import DedupJob
+from pipeline.config import PlanJob
 from pipeline.errors import UsageError
 from pipeline.stages import planning
 from pipeline.stages.listing import list_inputs, total_bytes
 
 
-def run_plan(job: DedupJob) -> dict[str, Any]:
+def run_plan(job: PlanJob, _style: Style) -> dict[str, Any]:
     """The plan of each hasher's join of an output, or the counts of inputs that are no output; writes nothing."""
     root = storage.absolute(job.inputs[0])
     manifest = storage.read_manifest(root) if len(job.inputs) == 1 else {}
@@ -36,15 +37,16 @@ def run_plan(job: DedupJob) -> dict[str, Any]:
     return {"inputs": list(job.inputs), "joins": found}
 
 
-def _workers(job: DedupJob) -> int:
+def _workers(job: PlanJob) -> int:
     """How many workers the estimate is for: those of this machine, unless settings name a number."""
     if isinstance(job.cluster, dict):
         return int(job.cluster.get("workers", 1))
     return 1 if job.cluster == "none" else len(os.sched_getaffinity(0))
 
 
-def show(planned: dict[str, Any], console: Console) -> None:
-    """The plan as tables."""
+def show_plan(planned: dict[str, Any]) -> None:
+    """The plan as tables, on standard output."""
+    console = Console()
     if not planned["joins"]:
         console.print(f"{planned['items']:,} items, {decimal(planned['bytes'])}: nothing is hashed yet")
         return

@@ -132,6 +132,12 @@ class DedupJob(HashJob, JoinJob):
     """List, hash, join and group."""
 
 
+class PlanJob(DedupJob):
+    """What a join would do; nothing is written, so that it needs no output."""
+
+    output: str = Field("", description="not used")
+
+
 class MatchJob(HashJob):
     """MATCHES of an output, or of inputs that are hashed first, with known lists."""
 
