@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-LAYERS = ["errors", "storage", "media", "transforms", "hashers", "joins", "groups", "metrics", "tables", "work"]
-LAYERS += ["child", "stages", "run", "config", "report", "tools", "benchmarking", "imagehash"]
+LAYERS = ["errors", "compiled", "storage", "media", "transforms", "hashers", "joins", "groups", "metrics", "tables"]
+LAYERS += ["work", "child", "stages", "run", "config", "report", "tools", "benchmarking", "imagehash"]
 OWNERS = {
     "fsspec": {"storage"},
     "s3fs": {"storage"},
@@ -16,8 +16,8 @@ OWNERS = {
     "av": {"media"},
     "simplejpeg": {"media"},
     "annoy": {"joins"},
-    "numba": {"joins"},
-    "llvmlite": {"joins"},
+    "numba": {"compiled", "joins", "hashers"},
+    "llvmlite": {"compiled", "joins", "hashers"},
     "pyarrow": {"storage", "tables", "stages"},
     "pydantic": {"config"},
     "subprocess": {"child"},

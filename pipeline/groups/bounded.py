@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compiled import compiled
 from pipeline.groups.components import Edges, checked, components
-from pipeline.joins.compiled import compiled
 
 Integers = NDArray[np.int64]
 

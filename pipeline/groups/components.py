@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.compiled import compiled
 from pipeline.errors import UsageError
-from pipeline.joins.compiled import compiled
 
 Edges = tuple[ArrayLike, ArrayLike]
 """A chunk of edges: parallel arrays of the items at their two ends."""

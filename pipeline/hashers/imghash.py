@@ -78,7 +78,7 @@ def _window_weights() -> _Float32:
 
 
 # OpenCV convolves with so large a kernel by Fourier transforms of 256x256 pixels, each for a tile of 240x240.
-_TRANSFORM, _TILE, _KERNEL = 256, 240, 17
+_TRANSFORM = 256
 
 
 def block_responses_float32(image: Pixels, wanted: npt.NDArray[np.bool_]) -> _Float32:
@@ -86,39 +86,31 @@ def block_responses_float32(image: Pixels, wanted: npt.NDArray[np.bool_]) -> _Fl
 
     Only the tiles under these windows are convolved; the other windows' responses mean nothing.
     """
-    framed = cv2.copyMakeBorder(image, 8, 8, 8, 8, cv2.BORDER_REFLECT_101).astype(np.float32)
+    from pipeline.hashers import fourier  # it loads a compiler, which most pictures do not need
+
+    framed = cv2.copyMakeBorder(image, 8, 8, 8, 8, cv2.BORDER_REFLECT_101)
+    across = np.asarray(cv2.transpose(framed), dtype=np.float32)
+    # Window (i, j) is of blocks 4i to 4i + 2 and 4j to 4j + 2; three neighbours lie in one tile or in two.
+    needed = np.zeros((31, 31), bool)
+    np.lib.stride_tricks.sliding_window_view(needed.T, (3, 3), writeable=True)[::4, ::4] = wanted.reshape(8, 8, 1, 1)
     blocks = np.zeros((31, 31), np.float32)
+    for top in range(0, 31, 15):
+        for left in range(0, 31, 15):
+            rows = needed[top : top + 15, left : left + 15].max(axis=1)
+            if rows.any():
+                size = min(_TRANSFORM, len(across) - 16 * top), min(_TRANSFORM, len(across) - 16 * left)
+                sums = fourier.block_sums(across, (16 * top, 16 * left), size, _marr_spectrum(), rows)
+                into = blocks[top : top + 15, left : left + 15]
+                into[:] = sums[: into.shape[0], : into.shape[1]]
     windows = np.lib.stride_tricks.sliding_window_view(blocks.T, (3, 3))[::4, ::4]
-    # The tile of each block of a row or column; three neighbours lie in that of the first or of the last.
-    tile = np.arange(31) * 16 // _TILE
-    left, top = 4 * np.stack(np.divmod(np.flatnonzero(wanted), 8))
-    needed = {corner for i in (0, 2) for j in (0, 2) for corner in zip(tile[top + i], tile[left + j], strict=True)}
-    for row, column in needed:
-        response = tile_response(framed, row * _TILE, column * _TILE)
-        tall, wide = response.shape[0] // 16, response.shape[1] // 16
-        lines = np.add.reduce(response.reshape(tall, 16, 16 * wide), axis=1, dtype=np.float64)
-        sums = np.add.reduce(lines.reshape(tall, wide, 16), axis=2)
-        into = blocks[row * 15 :, column * 15 :][:15, :15]
-        into[:] = sums[: into.shape[0], : into.shape[1]]
     return windows.reshape(64, 9)
-
-
-def tile_response(framed: _Float32, top: int, left: int) -> _Float32:
-    """One tile of `cv2.filter2D`, to the last bit, from an image with a frame of 8 pixels."""
-    part = framed[top : top + _TRANSFORM, left : left + _TRANSFORM]
-    padded = np.zeros((_TRANSFORM, _TRANSFORM), np.float32)
-    padded[: part.shape[0], : part.shape[1]] = part
-    height, width = (side - _KERNEL + 1 for side in part.shape)
-    spectrum = cv2.mulSpectrums(cv2.dft(padded, nonzeroRows=part.shape[0]), _marr_spectrum(), 0, conjB=True)
-    response = cv2.dft(spectrum, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE, nonzeroRows=height)
-    return np.asarray(response[:height, :width], dtype=np.float32)
 
 
 @functools.cache
 def _marr_spectrum() -> _Float32:
-    padded = np.zeros((_TRANSFORM, _TRANSFORM), np.float32)
-    padded[:_KERNEL, :_KERNEL] = marr_kernel()
-    return np.asarray(cv2.dft(padded, nonzeroRows=_KERNEL), dtype=np.float32)
+    from pipeline.hashers import fourier
+
+    return fourier.spectrum(marr_kernel())
 
 
 @functools.cache

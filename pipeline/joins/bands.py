@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compiled import compiled
 from pipeline.errors import UsageError
 from pipeline.joins.bitslices import CHUNK_BITS, Buffers, Probe, Table, counted, reorder_bits, scan, straddling
-from pipeline.joins.compiled import compiled
 from pipeline.joins.crowds import LIFTED, Crowd
 from pipeline.joins.matches import Matches
 from pipeline.joins.sample import Sample, share_within, spread

@@ -17,7 +17,7 @@ from llvmlite import binding, ir
 from numba import types
 from numpy.typing import NDArray
 
-from pipeline.joins.compiled import compiled, count_ones, emitted, lowest_one
+from pipeline.compiled import compiled, count_ones, emitted, lowest_one
 from pipeline.joins.crowds import Crowd
 from pipeline.joins.matches import Matches, in_order
 

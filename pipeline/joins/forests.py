@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.joins.compiled import compiled, count_ones
+from pipeline.compiled import compiled, count_ones
 from pipeline.joins.words import Hashes, as_words
 
 Integers = NDArray[np.int64]

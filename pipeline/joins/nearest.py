@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from pipeline.compiled import compiled, count_ones
 from pipeline.errors import UsageError
-from pipeline.joins.compiled import compiled, count_ones
 from pipeline.joins.words import as_words
 
 BLOCK_QUERIES = 512
