@@ -101,7 +101,7 @@ def watch(peaks: dict[str, int], over: threading.Event) -> None:
                 continue
             kind = (
                 "child"
-                if "serve()" in command
+                if "pipeline.child" in command
                 else "worker"
                 if "spawn_main" in command
                 else "driver"

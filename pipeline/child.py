@@ -1,16 +1,19 @@
 """Decode and hash in a process that can be killed.
 
-`Child.work` feeds items to a child process and yields one `Answer` per item, in order. The child reports each
+`Child.work` feeds items to a child process and yields one `Answer` per item, in order. The child notes each
 stage before it enters it, so whoever crashes, hangs or runs out of memory is known by name: while decoding, the
 item failed; in a hasher, that item has no hash of that hasher. Either costs the child, never the caller, and the
 rest of the item's hashers are tried again in the next child. While a video or an animation moves on from frame
-to frame, the child says so: its deadline is one of silence, and a longer one of the whole.
+to frame, the child notes the time: its deadline is one of silence, and a longer one of the whole.
 
     caller → child   u32 length, msgpack [skipped hashers, item header]; u64 length, the item's bytes
-    child → caller   u32 length, msgpack: a stage number (0 decoding, k hasher k-1), -1 for another frame, or an answer
+    child → caller   u32 length, msgpack of an answer
+    board            shared memory, two int64 that the child writes: the stage (0 decoding, k hasher k-1, -1 between
+                     items), and when it last moved on. Nobody is woken up for them: the caller looks when it matters.
 """
 
 import contextlib
+import mmap
 import os
 import select
 import signal
@@ -37,8 +40,11 @@ _AHEAD_BYTES = 32 << 20  # sent before the answer is awaited, so that the child 
 _AHEAD_ITEMS = 32
 _START_S = 120.0
 _TOO_LONG = "not done within"
-_TICK = -1
-_TICK_EVERY_S = 0.2
+_STAGE, _MOVED = 0, 1  # places on the board
+_BETWEEN = -1
+_ARM_EVERY_S = 0.2
+# Dask has its workers give freed memory back at once (64 KiB); pictures would get theirs anew, page by page, each time.
+_KEEP_FREED = {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or an operator
 
 
@@ -78,6 +84,8 @@ class Child:
         self._stages = altering.stages(hashers)
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._board_file = -1
+        self._board = memoryview(b"").cast("q")
         self._incoming = bytearray()
         self.replaced = 0  # children killed or lost so far
 
@@ -97,6 +105,9 @@ class Child:
                     with contextlib.suppress(OSError):
                         pipe.close()
             self._process = None
+        if self._board_file >= 0:
+            os.close(self._board_file)
+            self._board_file = -1
 
     def work(self, items: Iterable[Item | Answer]) -> Iterator[Answer]:
         """One answer per item, in order; an item that is an Answer already (it could not be read) passes through."""
@@ -147,34 +158,38 @@ class Child:
         """The first item's answer, or how the child failed; and the stage it was in."""
         assert self._process and self._process.stdin and self._process.stdout
         reading, writing = self._process.stdout.fileno(), self._process.stdin.fileno()
-        stage: int | None = None
-        begun = alive = time.monotonic()
+        begun = time.monotonic()
         while True:
             for message in self._messages():
-                if message == _TICK:
-                    alive = time.monotonic()
-                elif isinstance(message, int):
-                    stage = message
-                else:
-                    return stage, _answer_from(message)
+                return None, _answer_from(message)
             unsent = next((pending for pending in queue if pending.has_unsent()), None)
-            silent_until = alive + self._limits.deadline_s
+            silent_until = max(begun, self._board[_MOVED] / 1e9) + self._limits.deadline_s
             left_s = min(silent_until, begun + self._limits.video_deadline_s) - time.monotonic()
             readable, writable, _ = select.select([reading], [writing] if unsent else [], [], max(0.0, left_s))
             if readable:
                 data = os.read(reading, _PIPE_BYTES)
                 if not data:
-                    return stage, _how_it_ended(self._process)
+                    return self._stage(), _how_it_ended(self._process)
                 self._incoming += data
             elif writable and unsent and left_s > 0:
                 try:
                     unsent.send(writing)
                 except BrokenPipeError:
-                    return stage, _how_it_ended(self._process)
+                    return self._stage(), _how_it_ended(self._process)
             elif left_s <= 0:
+                silent_until = max(silent_until, self._board[_MOVED] / 1e9 + self._limits.deadline_s)
                 if time.monotonic() >= silent_until:
-                    return stage, f"no answer within {self._limits.deadline_s:g} s (--deadline)"
-                return None, f"{_TOO_LONG} {self._limits.video_deadline_s:g} s (video.deadline_s)"  # no stage's fault
+                    return self._stage(), f"no answer within {self._limits.deadline_s:g} s (--deadline)"
+                if time.monotonic() >= begun + self._limits.video_deadline_s:
+                    return (
+                        None,
+                        f"{_TOO_LONG} {self._limits.video_deadline_s:g} s (video.deadline_s)",
+                    )  # no stage's fault
+
+    def _stage(self) -> int | None:
+        """What the child is at, or was at when it ended; None between items."""
+        stage = self._board[_STAGE]
+        return stage if 0 <= stage <= len(self._stages) else None
 
     def _messages(self) -> Iterator[Any]:
         """The whole messages received so far, each taken out as it is yielded."""
@@ -188,15 +203,20 @@ class Child:
             yield message
 
     def _start(self) -> None:
-        single_threaded = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | _KEEP_FREED
         search = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
+        self._board_file = os.memfd_create("neardup")
+        os.truncate(self._board_file, mmap.PAGESIZE)
+        self._board = _board(self._board_file)
+        self._board[_STAGE] = _BETWEEN
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from pipeline.child import serve; serve()"],
+            [sys.executable, "-c", f"from pipeline.child import serve; serve({self._board_file})"],
+            pass_fds=[self._board_file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, **single_threaded, "PYTHONPATH": search},
+            env={**os.environ, **settings, "PYTHONPATH": search},
         )
         assert self._process.stdin and self._process.stdout
         self._incoming.clear()
@@ -246,6 +266,10 @@ class _Pending:
                     self.unsent.pop(0)
         except BlockingIOError:
             pass
+
+
+def _board(file: int) -> memoryview:
+    return memoryview(mmap.mmap(file, mmap.PAGESIZE)).cast("q")
 
 
 def _has_room(queue: "deque[_Pending]") -> bool:
@@ -307,8 +331,9 @@ class Inline:
 # --- the child's side -------------------------------------------------------------------------------------------------
 
 
-def serve() -> None:
+def serve(board_file: int) -> None:
     """Serve items from standard input until it ends. The entry point of the child process."""
+    notes = _Notes(_board(board_file))
     incoming = os.fdopen(os.dup(0), "rb", buffering=_PIPE_BYTES)
     outgoing = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not reach the protocol
@@ -324,37 +349,40 @@ def serve() -> None:
         return
     os.write(outgoing, _packed(True))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    reports = _Reports(outgoing, limits)
+    notes.alarm_s = 2 * limits.deadline_s + 10
     while length := incoming.read(_FRAME.size):
-        reports.arm()
+        notes.arm()
         head = msgpack.unpackb(incoming.read(_FRAME.unpack(length)[0]), strict_map_key=False)
         body = incoming.read(_BODY.unpack(incoming.read(_BODY.size))[0])
-        answer = do(from_wire(head[1], body), work, Watch(reports.enter, reports.tick, head[0]))
+        answer = do(from_wire(head[1], body), work, Watch(notes.enter, notes.tick, head[0]))
+        notes.enter(_BETWEEN)
         _send(outgoing, vars(answer))
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class _Reports:
-    """What the child tells its caller while it works."""
+class _Notes:
+    """What the child notes on the board while it works."""
 
-    def __init__(self, pipe: int, limits: Limits):
-        self._pipe = pipe
-        self._alarm_s = 2 * limits.deadline_s + 10
-        self._told = 0.0
+    alarm_s = 0.0
+
+    def __init__(self, board: memoryview):
+        self._board = board
+        self._armed_s = 0.0
 
     def arm(self) -> None:
         """Should the caller be gone, nobody else would end a hang: the kernel does, whatever code is running."""
-        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
-        self._told = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, self.alarm_s)
+        self._armed_s = time.monotonic()
+        self._board[_MOVED] = int(self._armed_s * 1e9)
 
     def enter(self, stage: int) -> None:
-        _send(self._pipe, stage)
+        """A stage begins."""
+        self._board[_STAGE] = stage
 
     def tick(self) -> None:
-        """Another frame is done; told now and then."""
-        if time.monotonic() - self._told > _TICK_EVERY_S:
+        """Another frame is done."""
+        if time.monotonic() - self._armed_s > _ARM_EVERY_S:
             self.arm()
-            _send(self._pipe, _TICK)
 
 
 def _send(pipe: int, message: Any) -> None:
