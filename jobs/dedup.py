@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple, get_args
 
@@ -148,18 +149,27 @@ def run_over(
     root = _checked_output(job)
     manifest = storage.read_manifest(root)
     begun = time.perf_counter()
-    listing = list_items()
-    with _summary(job, root, write=bool(len(listing) or manifest or isinstance(job, EnrichJob))) as summary:
-        summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
-        summary["listed"] = len(listing)
-        if not summary["written"]:
-            return summary
-        with workers(job.cluster) as pool, claimed(root) as check:
-            options = replace(_options(job), altering=altering)
-            _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
-            if then:
-                then(root, pool, summary, check)
-    return summary
+    options = replace(_options(job), altering=altering)
+    added = [maker for maker in makers if maker.folder not in manifest]
+    start_child = partial(hashing.start_worker, tuple(maker.spec for maker in added or makers), options)
+    try:
+        if job.cluster == "none":
+            start_child()  # while the inputs are listed
+        listing = list_items()
+        with _summary(job, root, write=bool(len(listing) or manifest or isinstance(job, EnrichJob))) as summary:
+            summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
+            summary["listed"] = len(listing)
+            if not summary["written"]:
+                return summary
+            with workers(job.cluster) as pool, claimed(root) as check:
+                pool.warm(start_child)
+                _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
+                hashing.close_worker()
+                if then:
+                    then(root, pool, summary, check)
+        return summary
+    finally:
+        hashing.close_worker()
 
 
 def _checked_output(job: InputJob) -> str:
@@ -198,18 +208,15 @@ def _hash_stage(
     done: Counter[str] = Counter()
     written: dict[str, tuple[str, ...]] = {}
     with stage(style, "hash", waiting, "items") as advance:
-        try:
-            for receipt in _hashed(tasks, long, job.video.segment_s, pool, done):
-                written[receipt.part] = receipt.folders
-                done.update(
-                    items=receipt.items,
-                    bytes_read=receipt.bytes_read,
-                    bytes_written=receipt.bytes_written,
-                    children_replaced=receipt.children_replaced,
-                )
-                advance(receipt.items, receipt.bytes_read, sum(receipt.failed.values()))
-        finally:
-            hashing.close_worker()
+        for receipt in _hashed(tasks, long, job.video.segment_s, pool, done):
+            written[receipt.part] = receipt.folders
+            done.update(
+                items=receipt.items,
+                bytes_read=receipt.bytes_read,
+                bytes_written=receipt.bytes_written,
+                children_replaced=receipt.children_replaced,
+            )
+            advance(receipt.items, receipt.bytes_read, sum(receipt.failed.values()))
     summary["workers_lost"] = pool.lost()
     kept = live.settle(root, listing, usable, makers, written)
     check()

@@ -84,6 +84,7 @@ class Child:
         self._stages = altering.stages(hashers)
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
         self._board_file = -1
         self._board = memoryview(b"").cast("q")
         self._incoming = bytearray()
@@ -138,10 +139,7 @@ class Child:
             return first.item
         lost = 0
         while True:
-            if not self._process:
-                self._start()
-                for pending in queue:
-                    pending.unsent = None
+            self._await_start(queue)
             stage, outcome = self._await_answer(queue)
             if isinstance(outcome, Answer):
                 return outcome
@@ -202,7 +200,10 @@ class Child:
             del self._incoming[:end]
             yield message
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process, unless there is one, without waiting for it: `work` does."""
+        if self._process:
+            return
         settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | _KEEP_FREED
         search = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
         self._board_file = os.memfd_create("neardup")
@@ -218,10 +219,18 @@ class Child:
             bufsize=0,
             env={**os.environ, **settings, "PYTHONPATH": search},
         )
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        self._ready = False
         self._incoming.clear()
         _widen(self._process.stdin.fileno())
         self._process.stdin.write(_packed(self._setup))
+
+    def _await_start(self, queue: "deque[_Pending]") -> None:
+        """A child that takes items; a new one has seen none of those in the queue."""
+        self.start()
+        if self._ready:
+            return
+        assert self._process and self._process.stdin and self._process.stdout
         begun = time.monotonic()
         while True:
             for message in self._messages():
@@ -229,6 +238,9 @@ class Child:
                     self.close()
                     raise RunError(f"the decoding process did not start: {message}")
                 os.set_blocking(self._process.stdin.fileno(), False)
+                self._ready = True
+                for pending in queue:
+                    pending.unsent = None
                 return
             left_s = begun + _START_S - time.monotonic()
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, left_s))
@@ -318,6 +330,9 @@ class Inline:
         altering: Altering | None = None,
     ):
         self._work = Work(_prepared(hashers), policy, sampling or Sampling(), isometric, altering or Altering())
+
+    def start(self) -> None:
+        """Nothing to start."""
 
     def close(self) -> None:
         """Nothing to end."""

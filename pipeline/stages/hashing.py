@@ -273,6 +273,11 @@ def worker_for(specs: tuple[str, ...], options: HashingOptions) -> Child | Inlin
     return _kept[1]
 
 
+def start_worker(specs: tuple[str, ...], options: HashingOptions) -> None:
+    """Start the child that the first slice will want, and do not wait for it."""
+    worker_for(specs, options).start()
+
+
 @atexit.register
 def close_worker() -> None:
     """End this process's child, if it has one."""
