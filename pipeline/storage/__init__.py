@@ -24,6 +24,7 @@ from pipeline.storage.listing import (
     kind_of,
     list_media,
     list_objects,
+    open_archives,
 )
 from pipeline.storage.manifest import MANIFEST, commit_manifest, read_manifest
 from pipeline.storage.members import Member, container_of, numbered
@@ -70,6 +71,7 @@ __all__ = [
     "list_objects",
     "local_path",
     "numbered",
+    "open_archives",
     "open_object",
     "open_part",
     "read",
