@@ -47,14 +47,15 @@ class Hashed(NamedTuple):
 
 
 def long_videos(listing: pa.Table, slices: Sequence[Slice], tasks: Sequence[HashTask], cut_bytes: int) -> set[str]:
-    """The parts of the slices that hold one video of more bytes than this."""
-    kinds, sizes = listing["kind"].to_pylist(), listing["size"].to_pylist()
+    """The parts of the slices that hold one video of more bytes than this; not one that is unpacked to be opened."""
+    kinds, sizes, places = (listing[name].to_pylist() for name in ("kind", "size", "place"))
     return {
         task.part
         for one, task in zip(slices, tasks, strict=True)
         if len(one.rows) == 1
         and kinds[one.rows[0]] == "video"
         and (sizes[one.rows[0]] or 0) > cut_bytes
+        and (places[one.rows[0]] or {}).get("kind") not in ("deflate", "packed")
         and can_be_cut([parse(spec) for spec in task.specs], task.options.sampling)
     }
 

@@ -6,7 +6,7 @@ A *root* is the uri of an output folder; a *name* is a path below a root, such a
     retrying    what is tried again, what a foreign error means
     objects     one object: its facts, its bytes, a file over it
     members     items inside containers: where they lie, what they are called
-    tars, zips, rows   the containers; `containers` opens any of them
+    tars, packed, zips, rows   the containers; `containers` opens any of them
     reading     bulk reads within a budget, single reads
     sidecars    what the files beside a member say of it
     listing     what an input holds

@@ -31,7 +31,6 @@ _VIDEOS = (
 )
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_IMAGES.split()), frozenset(_VIDEOS.split())
 LIST_SUFFIXES = frozenset(["txt", "csv", "tsv", "jsonl", "ndjson", "parquet"])
-_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _PAGE = 1000
 _LOOKUPS = 32  # under way at a time
 _ARCHIVES = 4  # the same of archives that are looked through
@@ -138,8 +137,6 @@ def _found(root: str, given: str) -> Iterator[Listed]:
     elif address(root) is None and _suffix(root) in LIST_SUFFIXES:
         yield _listed(facts_of(info), root)._replace(kind="list")
     else:
-        if root.lower().endswith(_COMPRESSED_TARS):
-            raise UsageError(f"{given!r} is a compressed tar, which cannot be read in places; give it as a plain .tar")
         yield _listed(facts_of(info), root)
 
 

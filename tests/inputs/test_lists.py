@@ -93,7 +93,6 @@ REFUSED = {
     "no parquet": ("list.parquet", "PAR1", {}, "cannot read the list"),
     "a password": ("list.txt", "https://u:p4ss@h/x.jpg", {}, "row 1 .* a user's password"),
     "a token": ("list.txt", "a.jpg\nhttps://h/x.jpg?b=1&X-Amz-Signature=p4ss", {}, "row 2 .* 'X-Amz-Signature'"),
-    "compressed": ("a.tar.gz", "x", {}, "compressed tar"),
 }
 
 

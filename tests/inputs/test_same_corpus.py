@@ -87,8 +87,8 @@ def as_hugging_face(corpus: Path, work: Path) -> Given:
     return str(work / "hf.parquet"), lambda uri: names(corpus)[int(uri.rpartition("=")[2])], {}
 
 
-def tar_of(corpus: Path, where: Path) -> Path:
-    with tarfile.open(where, "w") as archive:
+def tar_of(corpus: Path, where: Path, packing: Any = "") -> Path:
+    with tarfile.open(where, f"w:{packing}") as archive:
         for name in names(corpus):
             archive.add(corpus / name, name)
     return where
@@ -114,6 +114,35 @@ def in_archive(corpus: Path, container: str) -> Callable[[str], str]:
 def as_tar(corpus: Path, work: Path) -> Given:
     where = tar_of(corpus, work / "a.tar")
     return str(where), in_archive(corpus, f"file://{where}"), {"slices": {"items": 4}}
+
+
+def as_tar_gz(corpus: Path, work: Path) -> Given:
+    where = tar_of(corpus, work / "a.tar.gz", "gz")
+    return str(where), in_archive(corpus, f"file://{where}"), {"slices": {"items": 4}}
+
+
+def as_tgz_in_a_list(corpus: Path, work: Path) -> Given:
+    where = tar_of(corpus, work / "a.tgz", "gz")
+    (work / "list.txt").write_text("a.tgz")
+    return str(work / "list.txt"), in_archive(corpus, f"file://{where}"), {}
+
+
+def as_folder_of_tar_bz2(corpus: Path, work: Path) -> Given:
+    (work / "in").mkdir()
+    where = tar_of(corpus, work / "in" / "a.tar.bz2", "bz2")
+    return str(work / "in"), in_archive(corpus, f"file://{where}"), {}
+
+
+def as_tar_xz(corpus: Path, work: Path) -> Given:
+    where = tar_of(corpus, work / "a.tar.xz", "xz")
+    return str(where), in_archive(corpus, f"file://{where}"), {}
+
+
+def as_s3_tar_zst(corpus: Path, work: Path) -> Given:
+    data = pa.Codec("zstd").compress(tar_of(corpus, work / "a.tar").read_bytes(), asbytes=True)
+    stores.make_bucket("packed")
+    storage.write("s3://packed", "a.tar.zst", data)
+    return "s3://packed/a.tar.zst", in_archive(corpus, "s3://packed/a.tar.zst"), {"slices": {"items": 9}}
 
 
 def as_zip(corpus: Path, work: Path) -> Given:
@@ -206,6 +235,7 @@ def as_s3_folder_of_shards(corpus: Path, work: Path) -> Given:
 
 WAYS = [as_glob, as_list, as_csv_beside, as_parquet, as_hugging_face, as_tar, as_zip, as_deflated_zip, as_s3]
 WAYS += [as_s3_tar, as_s3_parquet, as_memory, as_folder_of_shards, as_list_of_shards, as_s3_folder_of_shards]
+WAYS += [as_tar_gz, as_tgz_in_a_list, as_folder_of_tar_bz2, as_tar_xz, as_s3_tar_zst]
 
 
 def outcome(corpus: Path, work: Path, way: Callable[[Path, Path], Given]) -> dict[str, Any]:
