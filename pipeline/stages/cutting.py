@@ -63,7 +63,9 @@ def long_videos(listing: pa.Table, slices: Sequence[Slice], tasks: Sequence[Hash
 def cut_video(task: CutTask) -> LongVideo:
     """Find where a video may be cut. One that cannot be read or cut is left whole, and says why when it is hashed."""
     uri, place = _where(task.slice)
-    (answer,) = worker_for(task.slice.specs, task.slice.options).work([Cut(uri, task.seconds, place)])
+    (answer,) = worker_for(task.slice.specs, task.slice.options).work(
+        [Cut(uri, task.seconds, place, task.slice.options.max_bytes)]
+    )
     segments = answer.segments or []
     return LongVideo(task.slice, segments if len(segments) > 1 else [])
 
@@ -90,7 +92,7 @@ def hash_segment(task: SegmentTask) -> Hashed:
     worker = worker_for(task.slice.specs, task.slice.options)
     replaced = worker.replaced
     uri, place = _where(task.slice)
-    (answer,) = worker.work([Clip(uri, task.segment, place)])
+    (answer,) = worker.work([Clip(uri, task.segment, place, task.slice.options.max_bytes)])
     failure = [answer.error_class, answer.error_stage, answer.error]
     data = json.dumps(failure).encode() + b"\n" + (answer.piece or b"")
     storage.write(task.slice.root, task.name, data)

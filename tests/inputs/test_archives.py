@@ -335,3 +335,12 @@ def test_videos_in_archives_are_read_in_place(tmp_path: Path) -> None:
         kept = [r for r in rows(out, f"hashes/{folder}") if r["uri"] == of_video[0]["uri"]]
         hashes.add(tuple(sorted((r["frame_index"], r["hash"]) for r in kept)))  # type: ignore[type-var]
     assert len(hashes) == 1
+    limit = {"decode": {"max_bytes": clip.stat().st_size - 1}}
+    for name, refused in [("a.tar", False), ("stored.zip", False), ("deflated.zip", True), ("b.tar.gz", True)]:
+        for child in (False, True):  # what is read in place is never in memory as a whole
+            out = tmp_path / f"limited-{name}-{child}"
+            hash_only(tmp_path / name, out, **limit, child={"enabled": child})
+            (video,) = [r for r in rows(out, "media") if r["kind"] == "video"]
+            assert (video["error_class"] == "policy" and "--max-bytes" in str(video["error"])) is refused, name
+    hash_only(tmp_path / "deflated.zip", tmp_path / "limited-deflated.zip-True")  # the limit is no longer in the way
+    assert [r["error"] for r in rows(tmp_path / "limited-deflated.zip-True", "media")] == [None]
