@@ -245,6 +245,11 @@ def stamped(made_by: dict[str, Any]) -> dict[bytes, bytes]:
     return {_MADE_BY: json.dumps(made_by, sort_keys=True).encode()}
 
 
+def is_ours(schema: pa.Schema) -> bool:
+    """Does the metadata of a file say that neardup made it?"""
+    return _MADE_BY in (schema.metadata or {})
+
+
 def write_part(root: str, name: str, rows: pa.Table, made_by: dict[str, Any]) -> int:
     """Write one part whole; returns its bytes. Columns whose values repeat are dictionary-encoded."""
     sink = pa.BufferOutputStream()

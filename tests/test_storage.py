@@ -109,6 +109,20 @@ def test_globs_and_single_files(tmp_path: Path) -> None:
         list(storage.list_media([str(tmp_path / "z*")]))
 
 
+def test_braces_stand_for_numbers(tmp_path: Path) -> None:
+    for name in ("a-08.jpg", "a-09.jpg", "a-10.jpg", "a-11.jpg", "b{1..2}.jpg", "b1.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+
+    def found(given: str) -> list[str]:
+        return [one.uri.rsplit("/", 1)[1] for one in storage.list_media([str(tmp_path / given)])]
+
+    assert found("a-{08..10}.jpg") == ["a-08.jpg", "a-09.jpg", "a-10.jpg"]
+    assert found("a-{0..0}{8..9}.jp*") == ["a-08.jpg", "a-09.jpg"]
+    assert found("b{1..2}.jpg") == ["b{1..2}.jpg"]  # a name that is there
+    with pytest.raises(UsageError, match=r"no such file or folder: .*a-12.jpg"):
+        found("a-{11..12}.jpg")
+
+
 def test_the_version_changes_with_time_and_size(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(b"one")

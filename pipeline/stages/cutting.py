@@ -47,14 +47,15 @@ class Hashed(NamedTuple):
 
 
 def long_videos(listing: pa.Table, slices: Sequence[Slice], tasks: Sequence[HashTask], cut_bytes: int) -> set[str]:
-    """The parts of the slices that hold one video of more bytes than this."""
-    kinds, sizes = listing["kind"].to_pylist(), listing["size"].to_pylist()
+    """The parts of the slices that hold one video of more bytes than this; not one that is unpacked to be opened."""
+    kinds, sizes, places = (listing[name].to_pylist() for name in ("kind", "size", "place"))
     return {
         task.part
         for one, task in zip(slices, tasks, strict=True)
         if len(one.rows) == 1
         and kinds[one.rows[0]] == "video"
         and (sizes[one.rows[0]] or 0) > cut_bytes
+        and (places[one.rows[0]] or {}).get("kind") not in ("deflate", "packed")
         and can_be_cut([parse(spec) for spec in task.specs], task.options.sampling)
     }
 
@@ -62,7 +63,9 @@ def long_videos(listing: pa.Table, slices: Sequence[Slice], tasks: Sequence[Hash
 def cut_video(task: CutTask) -> LongVideo:
     """Find where a video may be cut. One that cannot be read or cut is left whole, and says why when it is hashed."""
     uri, place = _where(task.slice)
-    (answer,) = worker_for(task.slice.specs, task.slice.options).work([Cut(uri, task.seconds, place)])
+    (answer,) = worker_for(task.slice.specs, task.slice.options).work(
+        [Cut(uri, task.seconds, place, task.slice.options.max_bytes)]
+    )
     segments = answer.segments or []
     return LongVideo(task.slice, segments if len(segments) > 1 else [])
 
@@ -89,7 +92,7 @@ def hash_segment(task: SegmentTask) -> Hashed:
     worker = worker_for(task.slice.specs, task.slice.options)
     replaced = worker.replaced
     uri, place = _where(task.slice)
-    (answer,) = worker.work([Clip(uri, task.segment, place)])
+    (answer,) = worker.work([Clip(uri, task.segment, place, task.slice.options.max_bytes)])
     failure = [answer.error_class, answer.error_stage, answer.error]
     data = json.dumps(failure).encode() + b"\n" + (answer.piece or b"")
     storage.write(task.slice.root, task.name, data)

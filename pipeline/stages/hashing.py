@@ -192,7 +192,8 @@ class Facts:
                 self._sizes.append(item.size)
                 if content is None and item.fault:
                     content = UndecodableError(item.fault)
-                yield Clip(item.uri, place=item.member) if content is None else failed(content, "read")
+                clip = Clip(item.uri, place=item.member, max_bytes=options.max_bytes)
+                yield clip if content is None else failed(content, "read")
 
     def add(self, answer: Answer) -> None:
         """One more item; answers arrive in the order of the items."""

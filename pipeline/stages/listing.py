@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline import storage, tables
 from pipeline.errors import UsageError
-from pipeline.stages.lists import ListOptions, read_list
+from pipeline.stages.lists import ListOptions, read_list, read_rows
 from pipeline.stages.spool import ROWS_IN_MEMORY, Spool
 
 _ROWS_PER_BATCH = 65_536
@@ -91,10 +91,11 @@ def _chunks(found: Iterable[storage.Listed]) -> Iterator[list[storage.Listed]]:
 def _batches(inputs: Sequence[str], options: InputOptions) -> Iterator[pa.Table]:
     rows: list[storage.Listed] = []
     for listed in storage.list_media(inputs, options.exclude):
-        if listed.kind == "list":
-            yield _batch(rows)  # before the list's own: the first to be listed counts
-            rows = []
-            for items in read_list(listed, options.lists):
+        if listed.kind in ("list", "rows"):
+            for items in (read_list if listed.kind == "list" else read_rows)(listed, options.lists):
+                if rows:
+                    yield _batch(rows)  # before the list's own: the first to be listed counts
+                    rows = []
                 yield _with(_batch(items.listed), items.carried)
         else:
             rows.append(listed)

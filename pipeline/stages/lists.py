@@ -35,7 +35,7 @@ class Items(NamedTuple):
 
 
 def read_list(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
-    """The items of a list file, in order. Raises UsageError for a list that cannot be meant."""
+    """The items that a list names or holds, in order. Raises UsageError for a list that cannot be meant."""
     name = found.uri
     try:
         if name.lower().endswith(".parquet"):
@@ -44,10 +44,30 @@ def read_list(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
             table = _table(name, options)
             column = _uri_column(name, table.schema, options)
             for start in range(0, len(table), _ROWS_AT_A_TIME):
-                rows = table.slice(start, _ROWS_AT_A_TIME)
-                yield Items(_listed(found, rows[column], start), _carried(name, rows, column, options))
-    except (MediaError, UndecodableError) as error:
+                yield from _named(found, table.slice(start, _ROWS_AT_A_TIME), column, start, options)
+    except MediaError as error:
         raise UsageError(f"cannot read the list {name!r}: {error}") from error
+
+
+def read_rows(found: storage.Listed, options: ListOptions, by_name: bool = False) -> Iterator[Items]:
+    """The images in a Parquet file that a folder holds, or, `by_name`, that a list names.
+
+    In a folder, files without image bytes are passed by, and so are neardup's own tables. What cannot be read is an
+    item that says why.
+    """
+    try:
+        with parquet_rows.opened(found.uri) as file:
+            column = parquet_rows.bytes_column(file.schema_arrow, options.uri_column, sole=by_name)
+            if column and (by_name or not tables.is_ours(file.schema_arrow)):
+                yield from _held(found, file, column, options)
+            elif by_name:
+                yield _failed(found, "it has no column of image bytes")
+    except MediaError as error:
+        yield _failed(found, str(error))
+
+
+def _failed(found: storage.Listed, fault: str) -> Items:
+    return Items([found._replace(kind="image", fault=fault)], pa.table({}))
 
 
 def _table(name: str, options: ListOptions) -> pa.Table:
@@ -99,6 +119,31 @@ def _listed(found: storage.Listed, uris: pa.ChunkedArray, first: int) -> list[st
     ]
 
 
+def _named(found: storage.Listed, rows: pa.Table, column: str, first: int, options: ListOptions) -> Iterator[Items]:
+    """What some rows of a list name; instead of archives and Parquet files what these hold, each with its row's say."""
+    said = _carried(found.uri, rows, column, options)
+    listed: list[storage.Listed] = []
+    numbers: list[int] = []  # of the row of each
+    for number, held in enumerate(storage.open_archives(_listed(found, rows[column], first))):
+        if held and held[0].uri.lower().endswith(".parquet") and held[0].size is not None:
+            yield Items(listed, said.take(numbers))
+            listed, numbers = [], []
+            for items in read_rows(held[0], ListOptions(None, options.columns), by_name=True):
+                yield Items(items.listed, _together(said.take([number] * len(items.listed)), items.carried))
+            continue
+        listed += held
+        numbers += [number] * len(held)
+        if len(listed) >= _ROWS_AT_A_TIME:
+            yield Items(listed, said.take(numbers))
+            listed, numbers = [], []
+    yield Items(listed, said.take(numbers))
+
+
+def _together(said: pa.Table, more: pa.Table) -> pa.Table:
+    """The columns of both; what a list says of its rows comes before what these say themselves."""
+    return pa.table({one: table[one] for table in (more, said) for one in table.column_names})
+
+
 def _carried(name: str, rows: pa.Table, without: str, options: ListOptions) -> pa.Table:
     wanted = [one for one in rows.column_names if one != without]
     if options.columns is not None:
@@ -126,36 +171,50 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _of_parquet(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
     with parquet_rows.opened(found.uri) as file:
         schema = file.schema_arrow
-        holds_bytes = _bytes_column(schema, options)
-        column = holds_bytes.partition(".")[0] if holds_bytes else _uri_column(found.uri, schema, options)
-        others = [name for name in schema.names if name != column]
-        if options.columns is not None:
-            others = [name for name in others if name in options.columns]
-        if not holds_bytes:
-            read = [column, *others]
-        elif holds_bytes.endswith(".bytes"):
-            paths = [f"{column}.path"] if schema.field(column).type.get_field_index("path") >= 0 else []
-            read = [*paths, *others]
-        else:
-            read = others
-        sizes = parquet_rows.estimates(file, holds_bytes) if holds_bytes else None
+        if holds_bytes := _bytes_column(schema, options):
+            yield from _held(found, file, holds_bytes, options)
+            return
+        column = _uri_column(found.uri, schema, options)
         first = 0
-        for batch in _batches(file, read):
-            rows = pa.Table.from_batches([batch])
-            if holds_bytes is None or sizes is None:
-                yield Items(_listed(found, rows[column], first), _carried(found.uri, rows, column, options))
-            else:
-                numbers = range(first, first + len(batch))
-                yield Items(
-                    [_row(found, number, int(sizes[number]), holds_bytes) for number in numbers],
-                    _carried_beside(found.uri, rows, column, len(batch), options),
-                )
+        for batch in _batches(file, [column, *_others(schema, column, options)]):
+            yield from _named(found, pa.Table.from_batches([batch]), column, first, options)
             first += len(batch)
+
+
+def _held(
+    found: storage.Listed, file: pa.parquet.ParquetFile, holds_bytes: str, options: ListOptions
+) -> Iterator[Items]:
+    """The rows of a Parquet file with a column of image bytes."""
+    schema = file.schema_arrow
+    column, _, inner = holds_bytes.partition(".")
+    read = _others(schema, column, options)
+    if inner and schema.field(column).type.get_field_index("path") >= 0:
+        read = [f"{column}.path", *read]
+    sizes = parquet_rows.estimates(file, holds_bytes)
+    first = 0
+    for batch in _batches(file, read):
+        numbers = range(first, first + len(batch))
+        yield Items(
+            [_row(found, number, int(sizes[number]), holds_bytes) for number in numbers],
+            _carried_beside(found.uri, pa.Table.from_batches([batch]), column, len(batch), options),
+        )
+        first += len(batch)
+
+
+def _others(schema: pa.Schema, column: str, options: ListOptions) -> list[str]:
+    """The columns that are carried, besides that of uris or bytes."""
+    names = [name for name in schema.names if name != column]
+    return names if options.columns is None else [name for name in names if name in options.columns]
 
 
 def _batches(file: pa.parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     if columns:
-        yield from file.iter_batches(_ROWS_AT_A_TIME, columns=list(columns))
+        try:
+            yield from file.iter_batches(_ROWS_AT_A_TIME, columns=list(columns))
+        except MediaError:
+            raise
+        except (pa.ArrowException, OSError) as error:  # Arrow says OSError of pages that it cannot unpack
+            raise UndecodableError(f"the Parquet file is damaged: {error}") from error
         return
     for start in range(0, file.metadata.num_rows, _ROWS_AT_A_TIME):  # nothing but bytes: nothing to read yet
         rows = min(_ROWS_AT_A_TIME, file.metadata.num_rows - start)

@@ -6,7 +6,7 @@ A *root* is the uri of an output folder; a *name* is a path below a root, such a
     retrying    what is tried again, what a foreign error means
     objects     one object: its facts, its bytes, a file over it
     members     items inside containers: where they lie, what they are called
-    tars, zips, rows   the containers; `containers` opens any of them
+    tars, packed, zips, rows   the containers; `containers` opens any of them
     reading     bulk reads within a budget, single reads
     sidecars    what the files beside a member say of it
     listing     what an input holds
@@ -24,6 +24,7 @@ from pipeline.storage.listing import (
     kind_of,
     list_media,
     list_objects,
+    open_archives,
 )
 from pipeline.storage.manifest import MANIFEST, commit_manifest, read_manifest
 from pipeline.storage.members import Member, container_of, numbered
@@ -70,6 +71,7 @@ __all__ = [
     "list_objects",
     "local_path",
     "numbered",
+    "open_archives",
     "open_object",
     "open_part",
     "read",

@@ -5,11 +5,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.errors import MissingError, UndecodableError
-from pipeline.storage import tars, zips
-from pipeline.storage.members import ARCHIVE_SUFFIXES, Address, Entry, Member, addresses, numbered
+from pipeline.storage import packed, tars, zips
+from pipeline.storage.members import Address, Entry, Member, addresses, archive_protocol, numbered
 from pipeline.storage.objects import Window, facts
 
-_WALKS: dict[str, Callable[[Window], Iterator[Entry]]] = {"tar": tars.entries, "zip": zips.entries}
+_WALKS: dict[str | None, Callable[[Window], Iterator[Entry]]] = {"tar": tars.entries, "zip": zips.entries}
 
 
 class Held(NamedTuple):
@@ -21,13 +21,15 @@ class Held(NamedTuple):
 
 def is_archive(name: str) -> bool:
     """Is it an archive by its name?"""
-    return name.rsplit(".", 1)[-1].lower() in ARCHIVE_SUFFIXES
+    return archive_protocol(name) is not None
 
 
 def held_in(container: str, size: int) -> list[Held]:
     """Everything an archive holds, in its order. Raises MissingError or TransientError where it cannot be read."""
-    walk = _WALKS[ARCHIVE_SUFFIXES[container.rsplit(".", 1)[-1].lower()]]
-    entries = list(walk(Window(container, size)))
+    if packed.is_packed(container):
+        entries = list(packed.entries(container))
+    else:
+        entries = list(_WALKS[archive_protocol(container)](Window(container, size)))
     return [Held(uri, entry) for uri, entry in zip(addresses(container, entries), entries, strict=True)]
 
 

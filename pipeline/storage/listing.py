@@ -1,13 +1,15 @@
-"""Listing: every media object of an input, without holding more than a page, a folder or an archive of them.
+"""Listing: every media object of an input, without holding more than a page, a folder or a few archives of them.
 
 Media are found by their suffix, in folders, globs and archives; what is named directly is always listed.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from pipeline.storage.members import Member, address
 from pipeline.storage.objects import Facts, facts, facts_of
 from pipeline.storage.retrying import patiently
 from pipeline.storage.sidecars import Sidecars
-from pipeline.storage.urls import absolute, is_local, local, open_filesystem
+from pipeline.storage.urls import absolute, braced, is_local, local, open_filesystem
 
 # what media.decode_image reads
 _IMAGES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx"
@@ -29,16 +31,16 @@ _VIDEOS = (
 )
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_IMAGES.split()), frozenset(_VIDEOS.split())
 LIST_SUFFIXES = frozenset(["txt", "csv", "tsv", "jsonl", "ndjson", "parquet"])
-_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _PAGE = 1000
 _LOOKUPS = 32  # under way at a time
+_ARCHIVES = 4  # the same of archives that are looked through
 
 
 class Listed(NamedTuple):
     """One object found in an input. `version` changes whenever the content may have: etag, else mtime and size."""
 
     uri: str
-    kind: str  # image, video; list: a file that names or holds items
+    kind: str  # image, video; list: a file that names or holds items; rows: a Parquet file that may hold some
     size: int | None  # None where the store does not say
     mtime: datetime | None
     version: str
@@ -48,19 +50,20 @@ class Listed(NamedTuple):
 
 
 def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[Listed]:
-    """Every media object of the inputs, in their order, and the lists named by them; a uri may come twice.
+    """Every media object of the inputs, in their order, and files that name or hold others; a uri may come twice.
 
-    Folders are walked recursively and give the files whose suffix is known. Archives and lists are opened where they
-    are named directly, or by a glob that ends with their suffix. Links to files count, links to folders are not
-    followed, devices and pipes are no media. Patterns of `exclude` are held against the path below the input, or,
-    without a slash, against any part of it. Raises UsageError for an input that does not exist or may not be read.
+    Folders are walked recursively and give the files whose suffix is known: media, archives (which are opened), and
+    Parquet files, as `rows`. Lists are lists where they are named directly, or by a glob that ends with their suffix.
+    Links to files count, links to folders are not followed, devices and pipes are no media. Patterns of `exclude` are
+    held against the path below the input, or in an archive; without a slash, against any part of it. Raises UsageError
+    for an input that does not exist or may not be read.
     """
-    for given in inputs:
+    for given in chain.from_iterable(map(braced, inputs)):
         root = absolute(given)
         try:
-            for listed in _opened(_found(root, given)):
-                if not exclude or not _excluded(listed.uri, root, exclude):
-                    yield listed
+            found = (one for one in _found(root, given) if not _excluded(one.uri, root, exclude))
+            for held in open_archives(found):
+                yield from (one for one in held if not _excluded(one.uri, root, exclude))
         except (PermissionError, MissingError) as error:
             raise UsageError(f"cannot read {given!r}: {error.args[0] or 'permission denied'}") from error
         except TransientError as error:
@@ -68,7 +71,10 @@ def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[L
 
 
 def _excluded(uri: str, root: str, patterns: Sequence[str]) -> bool:
-    below = uri.removeprefix(root.rstrip("/")).lstrip("/")
+    if not patterns:
+        return False
+    named = address(uri)
+    below = named.name if named and named.name else uri.removeprefix(root.rstrip("/")).lstrip("/")
     parts = below.split("/")
     return any(
         fnmatchcase(below, pattern) if "/" in pattern else any(fnmatchcase(part, pattern) for part in parts)
@@ -131,8 +137,6 @@ def _found(root: str, given: str) -> Iterator[Listed]:
     elif address(root) is None and _suffix(root) in LIST_SUFFIXES:
         yield _listed(facts_of(info), root)._replace(kind="list")
     else:
-        if root.lower().endswith(_COMPRESSED_TARS):
-            raise UsageError(f"{given!r} is a compressed tar, which cannot be read in places; give it as a plain .tar")
         yield _listed(facts_of(info), root)
 
 
@@ -141,31 +145,36 @@ def _globbed(filesystem: Any, root: str, path: str, given: str) -> Iterator[List
     pattern = path if is_local(root) else root.rstrip("/")
     base = pattern[: re.search(r"[*?[]", pattern).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
     matches, below = re.compile(glob_translate(pattern)), re.compile(glob_translate(pattern.rstrip("/") + "/**"))
-    opens = is_archive(pattern) or _suffix(pattern) in LIST_SUFFIXES
+    lists = _suffix(pattern) in LIST_SUFFIXES
     none = True
     start = base or "/"
     for name, info in _files(filesystem, root, open_filesystem(start)[1] if not is_local(root) else start):
         shown = name if not is_local(root) else name.removeprefix("file://")
         if matches.match(shown):
             none = False
-            if opens and not has_media_suffix(name):
-                kind = "list" if _suffix(name) in LIST_SUFFIXES else kind_of(name)
-                yield _listed(facts_of(info), name)._replace(kind=kind)
+            if lists and _suffix(name) in LIST_SUFFIXES:
+                yield _listed(facts_of(info), name)._replace(kind="list")
                 continue
         elif below.match(shown):
             none = False
         else:
             continue
-        if _is_media(filesystem, name, info):
-            yield _listed(facts_of(info), name)
+        yield from _passed(filesystem, name, info)
     if none:
         raise UsageError(f"no such file or folder: {given!r}")
 
 
 def _walked(filesystem: Any, root: str, path: str) -> Iterator[Listed]:
     for name, info in _files(filesystem, root, path):
-        if _is_media(filesystem, name, info):
-            yield _listed(facts_of(info), name)
+        yield from _passed(filesystem, name, info)
+
+
+def _passed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[Listed]:
+    """A file that was come by, if it is or may hold media by its suffix."""
+    rows = _suffix(name) == "parquet"
+    if (rows or has_media_suffix(name) or is_archive(name)) and _is_file(filesystem, info):
+        listed = _listed(facts_of(info), name)
+        yield listed._replace(kind="rows") if rows else listed
 
 
 def _suffix(name: str) -> str:
@@ -205,9 +214,7 @@ def _keys(filesystem: Any, root: str, path: str) -> Iterator[tuple[str, dict[str
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _is_media(filesystem: Any, name: str, info: dict[str, Any]) -> bool:
-    if not has_media_suffix(name):
-        return False
+def _is_file(filesystem: Any, info: dict[str, Any]) -> bool:
     if info["type"] == "file":
         return True
     if filesystem is not local():
@@ -219,28 +226,40 @@ def _is_media(filesystem: Any, name: str, info: dict[str, Any]) -> bool:
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
-def _opened(found: Iterator[Listed]) -> Iterator[Listed]:
-    """The same objects, with the members of archives in place of those."""
-    for listed in found:
-        if listed.kind != "list" and is_archive(listed.uri) and address(listed.uri) is None:
-            yield from _members(listed)
-        else:
-            yield listed
+def open_archives(found: Iterable[Listed]) -> Iterator[list[Listed]]:
+    """What each object holds, in order: the media of an archive, of anything else itself. A few are open at a time."""
+    waiting: deque[Future[list[Listed]] | list[Listed]] = deque()
+    with ThreadPoolExecutor(_ARCHIVES, thread_name_prefix="archive") as pool:
+        for one in found:
+            waiting.append(pool.submit(_members, one) if _can_be_opened(one) else [one])
+            while waiting and (len(waiting) > _ARCHIVES or not isinstance(waiting[0], Future)):
+                yield _held(waiting.popleft())
+        yield from map(_held, waiting)
 
 
-def _members(archive: Listed) -> Iterator[Listed]:
+def _held(found: Future[list[Listed]] | list[Listed]) -> list[Listed]:
+    return found.result() if isinstance(found, Future) else found
+
+
+def _can_be_opened(one: Listed) -> bool:
+    """Is it an archive? One whose size nobody tells is not there, or cannot be read in places."""
+    return one.kind != "list" and is_archive(one.uri) and address(one.uri) is None and one.size is not None
+
+
+def _members(archive: Listed) -> list[Listed]:
     """The media of an archive in its order, each with what its sidecars say of it."""
     try:
         held = held_in(archive.uri, archive.size or 0)
     except MediaError as error:
-        yield archive._replace(fault=str(error))
-        return
+        return [archive._replace(fault=str(error))]
     sidecars = Sidecars(held)
-    for one in held:
-        if one.entry.name is None:
-            yield archive._replace(fault=one.entry.fault)
-        elif has_media_suffix(one.entry.name):
-            yield _member(archive, one, sidecars.fields_of(one.entry.name))
+    return [
+        archive._replace(fault=one.entry.fault)
+        if one.entry.name is None
+        else _member(archive, one, sidecars.fields_of(one.entry.name))
+        for one in held
+        if one.entry.name is None or has_media_suffix(one.entry.name)
+    ]
 
 
 def _member(archive: Listed, one: Held, fields: dict[str, Any] | None) -> Listed:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-ARCHIVE_SUFFIXES = {"tar": "tar", "zip": "zip"}  # of a container's name → protocol of a chain
+_ARCHIVES = {"tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"), "zip": (".zip",)}  # by protocol
 _CHAINED = re.compile(r"(tar|zip)://(.+?)::(.+)", re.S)
-_NUMBERED = re.compile(r"(.+\.(?:tar|zip|parquet))#member=(\d+)", re.S | re.I)
+_NUMBERED = re.compile(r"(.+\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz|zip|parquet))#member=(\d+)", re.S | re.I)
 _UNSAFE = re.compile(r"::|[\x00-\x1f\ud800-\udfff]|^/|/$|^$|(^|/)\.\.(/|$)|\\")
 
 
@@ -19,8 +19,9 @@ class Member(NamedTuple):
     """Where the bytes of a member lie."""
 
     container: str  # uri
-    kind: str  # tar (as it is), zip (as it is, after a header), deflate (in a zip), row (of a Parquet file)
-    offset: int  # of the data in a tar, of the header in a zip, number of the row in a Parquet file
+    kind: str  # tar (as it is), zip (as it is, after a header), deflate (in a zip), packed (in a compressed tar),
+    # row (of a Parquet file)
+    offset: int  # of the data in a tar or unpacked tar, of the header in a zip, number of the row in a Parquet file
     span: int  # bytes to fetch there; of a row: about
     packed: int  # bytes of data in the container
     crc: int | None = None  # CRC-32 of the unpacked bytes
@@ -44,9 +45,14 @@ class Address(NamedTuple):
     number: int | None
 
 
+def archive_protocol(name: str) -> str | None:
+    """The protocol of chains into an archive, by its name; None for what is none."""
+    return next((protocol for protocol, suffixes in _ARCHIVES.items() if name.lower().endswith(suffixes)), None)
+
+
 def addresses(container: str, entries: Sequence[Entry]) -> list[str]:
     """The uri of each entry of a container: by name where that is unique and safe, else by number."""
-    protocol = ARCHIVE_SUFFIXES[container.rsplit(".", 1)[-1].lower()]
+    protocol = archive_protocol(container)
     often = Counter(entry.name for entry in entries)
     return [
         container

@@ -117,13 +117,13 @@ class Window:
         return self._data[start - self._start : end - self._start]
 
 
-def open_file(uri: str) -> BinaryIO:
-    """A seekable file over one object, of which only the ranges that are read are fetched.
+def open_file(uri: str, range_bytes: int = _RANGE_BYTES) -> BinaryIO:
+    """A seekable file over one object, of which only the ranges that are read are fetched, so many bytes at a time.
 
     Opening and reading raise MissingError, or TransientError after the last attempt.
     """
     filesystem, path = open_filesystem(uri)
-    options = {} if is_local(uri) else {"block_size": _RANGE_BYTES}
+    options = {} if is_local(uri) else {"block_size": range_bytes}
     file = _PatientFile(patiently(lambda: filesystem.open(path, "rb", **options)))
     if not file.seekable():
         file.close()

@@ -4,14 +4,15 @@ import asyncio
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from fsspec.asyn import AsyncFileSystem
 
-from pipeline.errors import MediaError, MissingError, PolicyError, TransientError, UndecodableError
-from pipeline.storage import zips
+from pipeline.errors import MediaError, PolicyError, TransientError, UndecodableError
+from pipeline.storage import packed, zips
 from pipeline.storage.containers import located
 from pipeline.storage.members import Member, address
 from pipeline.storage.objects import Section, open_file, read_at_most, read_range, read_whole
@@ -19,6 +20,7 @@ from pipeline.storage.retrying import patiently_async
 from pipeline.storage.urls import CONNECTIONS, is_local, local_path, open_filesystem
 
 _LOCAL_READS = 8  # under way at a time on a disk
+_STREAMED = ("row", "packed")  # members that are read one after the other
 _UNIT_BYTES = 4 << 20  # neighbours in an archive are fetched together up to this size
 _GAP_BYTES = 64 << 10  # fetched for nothing at most, between two neighbours
 _UNKNOWN_BYTES = 4 << 20  # what an object of unknown size counts in the budget
@@ -65,10 +67,10 @@ def read_ahead(
                 while following and (
                     not waiting or (held + following.size <= budget_bytes and len(waiting) < 4 * most)
                 ):
-                    if following.kind == "row" and waiting:
+                    if following.kind == "stream" and waiting:
                         break
-                    if following.kind == "row":
-                        yield from _rows(following.items, max_bytes)
+                    if following.kind == "stream":
+                        yield from _streamed(following.items, max_bytes)
                     else:
                         waiting.append((_begun(following, max_bytes, pool), following.size))
                         held += following.size
@@ -86,16 +88,16 @@ def read_ahead(
 
 
 class _Unit(NamedTuple):
-    """Items that one request fetches, or a stream of rows."""
+    """Items that one request fetches, or that come one after the other."""
 
     items: list[Wanted]
-    kind: str  # whole, range, row
+    kind: str  # whole, range, stream
     source: str  # uri of what is opened
     size: int  # bytes it counts
 
 
 def _units(items: Iterable[Wanted], max_bytes: int, most_bytes: int) -> Iterator[_Unit]:
-    """The items as units, in order: neighbours in an archive together, rows of one Parquet file together."""
+    """The items as units, in order: neighbours in an archive together, and all that one stream gives."""
     run: list[Wanted] = []
     for item in items:
         if run and not _belongs(run, item, max_bytes, most_bytes):
@@ -110,10 +112,8 @@ def _belongs(run: list[Wanted], item: Wanted, max_bytes: int, most_bytes: int) -
     first, last, here = run[0].member, run[-1].member, item.member
     if not first or not last or not here or here.container != first.container:
         return False
-    if (first.kind == "row") != (here.kind == "row"):
-        return False
-    if first.kind == "row":
-        return here.offset > last.offset
+    if first.kind in _STREAMED:
+        return here.offset >= last.offset
     gap = here.offset - (last.offset + last.span)
     over = any((one.size or 0) > max_bytes for one in (run[-1], item))
     fits = _end([*run, item]) - first.offset <= most_bytes
@@ -126,8 +126,8 @@ def _end(run: list[Wanted]) -> int:
 
 def _unit(run: list[Wanted]) -> _Unit:
     member = run[0].member
-    if member and member.kind == "row":
-        return _Unit(run, "row", member.container, 0)
+    if member and member.kind in _STREAMED:
+        return _Unit(run, "stream", member.container, 0)
     if member:
         size = max(_end(run) - member.offset, sum(item.size or 0 for item in run))
         return _Unit(run, "range", member.container, size)
@@ -213,18 +213,31 @@ def _taken(raw: bytes, member: Member, size: int | None) -> bytes:
     return raw if member.kind == "tar" else zips.unpacked(raw, member, size or 0)
 
 
-def _rows(items: list[Wanted], max_bytes: int) -> Iterator[Outcome]:
-    """Rows of one Parquet file; where its reading fails, every row that is left says so."""
-    from pipeline.storage import rows  # brings Arrow, of which the child has no use
+def _streamed(items: list[Wanted], max_bytes: int) -> Iterator[Outcome]:
+    """Members of one container, one after the other; where reading it fails, every one that is left says so."""
+    wanted = [item.member for item in items if item.member and not _refused(item, max_bytes)]
+    failure: MediaError | None = None
+    with closing(_stream_of(wanted)) as found:
+        for item in items:
+            outcome: Outcome | None = _refused(item, max_bytes) or failure
+            if outcome is None:
+                try:
+                    outcome = _digested(next(found))
+                    if isinstance(outcome, Content):
+                        outcome = _refused(Wanted("", len(outcome.data)), max_bytes) or outcome
+                except MediaError as error:
+                    outcome = failure = error
+            yield outcome
 
-    left = deque(items)
-    try:
-        for data in rows.read([item.member for item in items if item.member]):
-            left.popleft()
-            too_large = not isinstance(data, MediaError) and _refused(Wanted("", len(data)), max_bytes)
-            yield too_large or _digested(data)
-    except MediaError as error:
-        yield from (error for _ in left)
+
+def _stream_of(members: list[Member]) -> Generator[bytes | MediaError]:
+    """The bytes of members of one container, in the order of their places."""
+    if members and members[0].kind == "packed":
+        yield from packed.read(members)
+    elif members:
+        from pipeline.storage import rows  # brings Arrow, of which the child has no use
+
+        yield from rows.read(members)
 
 
 def _digested(data: bytes | MediaError) -> Outcome:
@@ -245,11 +258,13 @@ def read_object(uri: str, max_bytes: int | None = None) -> bytes:
     member, size = _member(uri)
     if member is None:
         return read_whole(uri) if max_bytes is None else read_at_most(uri, max_bytes)
-    if member.kind == "row":
-        from pipeline.storage import rows
+    return _read_member(member, size)
 
-        (data,) = rows.read([member])
-        if isinstance(data, MissingError):
+
+def _read_member(member: Member, size: int | None) -> bytes:
+    if member.kind in _STREAMED:
+        (data,) = _stream_of([member])
+        if isinstance(data, MediaError):
             raise data
         return data
     return _taken(read_range(member.container, member.offset, member.offset + member.span), member, size)
@@ -258,11 +273,11 @@ def read_object(uri: str, max_bytes: int | None = None) -> bytes:
 def open_object(uri: str, max_bytes: int = _MAX_BYTES, place: Member | None = None) -> BinaryIO:
     """A seekable file over one object or member, of which only the ranges that are read are fetched.
 
-    The `place` of a member, where it is known, spares a look through its container. What lies compressed in there is
-    unpacked in memory, up to `max_bytes`: PolicyError beyond. Opening and reading raise MissingError, UndecodableError
-    for a damaged container, or TransientError after the last attempt.
+    The `place` of a member, where it is known, spares a look through its container. What lies compressed in there, or
+    in a row, is held in memory, up to `max_bytes`: PolicyError beyond. Opening and reading raise MissingError,
+    UndecodableError for a damaged container, or TransientError after the last attempt.
     """
-    member, size = (place, None) if place and place.kind in ("tar", "zip") else _member(uri)
+    member, size = (place, place.packed) if place and place.kind in ("tar", "zip", "packed") else _member(uri)
     if member is None:
         return open_file(uri)
     if member.kind == "tar":
@@ -272,7 +287,7 @@ def open_object(uri: str, max_bytes: int = _MAX_BYTES, place: Member | None = No
         return _section(member, member.offset + zips.data_start(head))
     if size is not None and size > max_bytes:
         raise PolicyError(f"{size:,} bytes to unpack are over the limit of {max_bytes:,} (--max-bytes)")
-    return io.BytesIO(read_object(uri))
+    return io.BytesIO(_read_member(member, size))
 
 
 def _section(member: Member, start: int) -> BinaryIO:

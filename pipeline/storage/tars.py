@@ -7,12 +7,23 @@ of any length into memory. Of the format: ustar, pax and GNU long names; GNU spa
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pipeline.storage.members import Entry, Member
-from pipeline.storage.objects import Window
 
 _BLOCK = 512
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or of pax records
+
+
+class Source(Protocol):
+    """What holds a tar: an object, or a stream that is unpacked. It is read forwards."""
+
+    uri: str
+    size: int
+
+    def read(self, start: int, length: int) -> bytes:
+        """The bytes at a place; fewer where it ends. Raises ValueError for damage."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,20 +36,20 @@ class _Said:
     sparse: bool = False
 
 
-def entries(window: Window) -> Iterator[Entry]:
+def entries(window: Source) -> Iterator[Entry]:
     """The members of a tar in order, links and special files with a fault; a nameless last one for damage."""
     at = 0
     said = _Said()
     placed: dict[str, Member] = {}
     damaged = None
     while True:
-        block = window.read(at, _BLOCK)
-        if len(block) < _BLOCK:
-            damaged = "the archive is cut off" if at != window.size or not at else None
-            break
-        if not any(block):
-            break
         try:
+            block = window.read(at, _BLOCK)
+            if len(block) < _BLOCK:
+                damaged = "the archive is cut off" if at != window.size or not at else None
+                break
+            if not any(block):
+                break
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             extension = header.type in (b"x", b"X", b"g", b"L", b"K")
             size = header.size if said.size is None or extension else said.size
@@ -87,7 +98,7 @@ def _has_data(header: tarfile.TarInfo) -> bool:
     return not (header.islnk() or header.issym() or header.isdir() or header.isdev())
 
 
-def _text_of(window: Window, start: int, size: int) -> bytes:
+def _text_of(window: Source, start: int, size: int) -> bytes:
     if size > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {size:,} bytes")
     text = window.read(start, size)

@@ -6,6 +6,7 @@ A *uri* is absolute and as fsspec opens it; local paths are `file:///…` with n
 
 import os
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.errors import UsageError
 CONNECTIONS = 32  # to one store at a time: as many as there are reads under way
 _TIMEOUT_S = 30
 _S3 = ("s3", "s3a")
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHAIN = re.compile(r"[a-z0-9_]+::")  # a chain of filesystems, such as simplecache::s3://…
 _USER = re.compile(r"(?<=://)[^/\s@]*@")
 _QUERY = re.compile(r"(?<=\?)[^\s'\")>]+")
@@ -55,6 +57,17 @@ def resolved(text: str, base: str) -> str:
         path = os.path.join(base.removeprefix("file://"), text.removeprefix("file://"))  # noqa: PTH118 - keeps the text
         return "file://" + os.path.abspath(path)  # noqa: PTH100
     return f"{base}/{text.removeprefix('./')}"
+
+
+def braced(given: str) -> Iterator[str]:
+    """The names that braces stand for, as a shell and WebDataset read them: `a-{08..10}` is a-08, a-09 and a-10."""
+    found = _BRACES.search(given)
+    if not found or (is_local(absolute(given)) and Path(given.removeprefix("file://")).exists()):
+        yield given
+        return
+    first, last = found[1], found[2]
+    for number in range(int(first), int(last) + 1):
+        yield from braced(f"{given[: found.start()]}{number:0{len(first)}}{given[found.end() :]}")
 
 
 def local_path(uri: str) -> Path | None:

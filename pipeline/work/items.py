@@ -21,6 +21,7 @@ class Clip(NamedTuple):
     uri: str
     segment: SegmentNumbers | None = None
     place: storage.Member | None = None  # in an archive
+    max_bytes: int = 512 << 20  # of one that must be unpacked to be opened
 
 
 class Cut(NamedTuple):
@@ -29,6 +30,7 @@ class Cut(NamedTuple):
     uri: str
     seconds: float
     place: storage.Member | None = None
+    max_bytes: int = 512 << 20
 
 
 class Merge(NamedTuple):
@@ -73,7 +75,7 @@ def _do_video(item: Clip | Cut | Merge, work: Work, watch: Watch) -> Answer:
         return video_answer([unpacked_piece(piece) for piece in item.pieces], work.hashers, work.sampling)
     watch.enter(DECODING)
     policy = video_policy(work.sampling, work.policy.max_pixels)
-    with storage.open_object(item.uri, place=item.place) as file:
+    with storage.open_object(item.uri, item.max_bytes, item.place) as file:
         if isinstance(item, Cut):
             return Answer(segments=[(*segment,) for segment in cut_segments(file, item.seconds, policy)])
         segment = Segment(*item.segment) if item.segment else Segment()
@@ -105,11 +107,11 @@ def from_wire(header: Sequence[Any], body: bytes) -> Item:
     if kind == "image":
         return body
     if kind == "cut":
-        uri, seconds, place = fields
-        return Cut(uri, seconds, storage.Member(*place) if place else None)
+        uri, seconds, place, max_bytes = fields
+        return Cut(uri, seconds, storage.Member(*place) if place else None, max_bytes)
     if kind == "clip":
-        uri, segment, place = fields
-        return Clip(uri, tuple(segment) if segment else None, storage.Member(*place) if place else None)
+        uri, segment, place, max_bytes = fields
+        return Clip(uri, tuple(segment) if segment else None, storage.Member(*place) if place else None, max_bytes)
     pieces, start = [], 0
     for length in fields[0]:
         pieces.append(body[start : start + length])

@@ -1,7 +1,11 @@
 """Archives: hostile, damaged and odd ones give rows that say so or a correct read, and write nothing."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import random
 import shutil
 import struct
 import tarfile
@@ -10,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from conftest import PHOTOS, SAMPLES, rows
 
 from jobs.dedup import run_hash
 from pipeline import storage
 from pipeline.config import HashJob
+from pipeline.storage import packed as packed_tars
 
 PHOTO = PHOTOS[0].read_bytes()
 
@@ -219,17 +225,108 @@ def test_what_sidecars_say_is_carried_and_typed(tmp_path: Path) -> None:
     assert set(rows(tmp_path / "few", "media")[0]) == set(said["001"]) - set(names) | {"score"}
 
 
+def packed(where: Path, data: bytes) -> Path:
+    """Bytes compressed as the name says."""
+    how = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    where.write_bytes(how.get(where.suffix[1:], lambda raw: pa.Codec("zstd").compress(raw, asbytes=True))(data))
+    return where
+
+
+PACKINGS = ("gz", "bz2", "xz", "zst")
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_compressed_tar_that_is_cut_off_or_damaged(tmp_path: Path, packing: str) -> None:
+    noise = [bytes(random.Random(n).randbytes(200_000)) for n in range(2)]  # which nothing makes smaller
+    whole = tar(tmp_path / "a.tar", [("a.jpg", PHOTO), ("n0.jpg", noise[0]), ("b.jpg", PHOTO), ("n1.jpg", noise[1])])
+    data = packed(tmp_path / f"a.tar.{packing}", whole.read_bytes()).read_bytes()
+    for number, bad in enumerate([data[: len(data) * 2 // 3], data[:30], b"", b"no such thing" * 9, data[:-4]]):
+        given = tmp_path / str(number) / f"x.tar.{packing}"
+        given.parent.mkdir()
+        given.write_bytes(bad)
+        media = found(given, tmp_path / f"out{number}")
+        good = {name for name, (kind, _) in media.items() if kind is None}
+        most = {0: {"tar://a.jpg::@", "tar://b.jpg::@"}, 4: {"tar://a.jpg::@", "tar://b.jpg::@"}}.get(number, set())
+        assert good <= most and {kind for kind, _ in media.values()} <= {None, "permanent"}
+        if number < 4:
+            assert media["@"][0] == "permanent"
+
+
+def test_a_compressed_bomb_is_left_after_a_bound(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("zeros.jpg")
+    header.size = 10 << 30
+    begin = tar(tmp_path / "a.tar", [("a.jpg", PHOTO)]).read_bytes()[: 512 + -(-len(PHOTO) // 512) * 512]
+    zeros = gzip.compress(bytes(64 << 20), 1)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(begin + header.tobuf(tarfile.GNU_FORMAT)) + zeros * 160)
+    media = found(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert media["tar://a.jpg::@"][0] is None and media["tar://zeros.jpg::@"][0] == "policy"
+    assert media["@"][0] == "permanent" and "unpacks to over 100 times its size" in media["@"][1]
+
+
+def test_names_and_links_in_a_compressed_tar(tmp_path: Path) -> None:
+    other = PHOTOS[1].read_bytes()
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        for name, data in [("../up.jpg", PHOTO), ("/abs.jpg", other), ("a.jpg", PHOTO), ("a.jpg", other)]:
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+        for name, kind, target in [
+            ("hard.jpg", tarfile.LNKTYPE, "a.jpg"),
+            ("soft.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+        ]:
+            header = tarfile.TarInfo(name)
+            header.type, header.linkname = kind, target
+            archive.addfile(header)
+        header = tarfile.TarInfo("a.json")
+        header.size = 12
+        archive.addfile(header, io.BytesIO(b'{"said": 42}'))
+    media = found(tmp_path / "a.tgz", tmp_path / "out")
+    assert {name for name, (kind, _) in media.items() if kind} == {"tar://soft.jpg::@"}
+    given = f"file://{tmp_path}/a.tgz"
+    uris = [*(f"{given}#member={n}" for n in (3, 2, 1, 0)), f"tar://hard.jpg::{given}"]
+    assert [storage.read_object(uri) for uri in uris] == [other, PHOTO, other, PHOTO, other]
+    assert {row["said"] for row in rows(tmp_path / "out", "media")} >= {42, None}
+
+
+def test_a_compressed_tar_is_unpacked_once_for_all_its_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    class Counted(packed_tars._Stream):
+        def __init__(self, uri: str):
+            opened.append(uri)
+            super().__init__(uri)
+
+    monkeypatch.setattr(packed_tars, "_Stream", Counted)
+    given = tmp_path / "a.tar.gz"
+    packed(
+        given,
+        tar(tmp_path / "a.tar", [(f"{9 - n}.jpg", photo.read_bytes()) for n, photo in enumerate(PHOTOS)]).read_bytes(),
+    )
+    assert hash_only(given, tmp_path / "out", slices={"items": 2})["stages"]["hash"]["slices"] == 5
+    assert len(opened) == 2  # to list it, and to read it
+    digests = {str(r["uri"]): r["sha256"] for r in rows(tmp_path / "out", "media")}
+    assert storage.read_object(f"tar://9.jpg::file://{given}") == PHOTO
+    tar(tmp_path / "a.tar", [(f"{9 - n}.jpg", photo.read_bytes()) for n, photo in enumerate(PHOTOS[::-1])])
+    packed(given, (tmp_path / "a.tar").read_bytes())  # another archive of that name, while the old one is still open
+    assert storage.read_object(f"tar://0.jpg::file://{given}") == PHOTO
+    hash_only(given, tmp_path / "out")
+    changed = {str(r["uri"]): r["sha256"] for r in rows(tmp_path / "out", "media")}
+    assert [digests[uri] for uri in sorted(digests)] == [changed[uri] for uri in sorted(changed)][::-1]
+    assert len(set(changed.values())) == 10
+
+
 def test_videos_in_archives_are_read_in_place(tmp_path: Path) -> None:
     clip = min((SAMPLES / "clips").glob("*.m*v"), key=lambda path: path.stat().st_size)
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(PHOTOS[0], "a.jpg")
         archive.add(clip, f"v{clip.suffix}")
+    packed(tmp_path / "b.tar.gz", (tmp_path / "a.tar").read_bytes())
     for name, method in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
-        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w", method) as packed:
-            packed.write(clip, f"v{clip.suffix}")
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w", method) as archived:
+            archived.write(clip, f"v{clip.suffix}")
     shutil.copy(clip, tmp_path)
     hashes = set()
-    for given in (clip, tmp_path / "a.tar", tmp_path / "stored.zip", tmp_path / "deflated.zip"):
+    for given in (clip, *(tmp_path / name for name in ("a.tar", "b.tar.gz", "stored.zip", "deflated.zip"))):
         out = tmp_path / f"out-{given.name}"
         hash_only(given, out)
         of_video = [r for r in rows(out, "media") if r["kind"] == "video"]
@@ -238,3 +335,12 @@ def test_videos_in_archives_are_read_in_place(tmp_path: Path) -> None:
         kept = [r for r in rows(out, f"hashes/{folder}") if r["uri"] == of_video[0]["uri"]]
         hashes.add(tuple(sorted((r["frame_index"], r["hash"]) for r in kept)))  # type: ignore[type-var]
     assert len(hashes) == 1
+    limit = {"decode": {"max_bytes": clip.stat().st_size - 1}}
+    for name, refused in [("a.tar", False), ("stored.zip", False), ("deflated.zip", True), ("b.tar.gz", True)]:
+        for child in (False, True):  # what is read in place is never in memory as a whole
+            out = tmp_path / f"limited-{name}-{child}"
+            hash_only(tmp_path / name, out, **limit, child={"enabled": child})
+            (video,) = [r for r in rows(out, "media") if r["kind"] == "video"]
+            assert (video["error_class"] == "policy" and "--max-bytes" in str(video["error"])) is refused, name
+    hash_only(tmp_path / "deflated.zip", tmp_path / "limited-deflated.zip-True")  # the limit is no longer in the way
+    assert [r["error"] for r in rows(tmp_path / "limited-deflated.zip-True", "media")] == [None]

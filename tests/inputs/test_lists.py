@@ -1,6 +1,7 @@
 """Lists: whose uris, which columns are carried, what is refused in one line."""
 
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,6 @@ REFUSED = {
     "no parquet": ("list.parquet", "PAR1", {}, "cannot read the list"),
     "a password": ("list.txt", "https://u:p4ss@h/x.jpg", {}, "row 1 .* a user's password"),
     "a token": ("list.txt", "a.jpg\nhttps://h/x.jpg?b=1&X-Amz-Signature=p4ss", {}, "row 2 .* 'X-Amz-Signature'"),
-    "compressed": ("a.tar.gz", "x", {}, "compressed tar"),
 }
 
 
@@ -149,3 +149,54 @@ def test_what_is_excluded(photos: Path, tmp_path: Path) -> None:
     ]:
         summary = hash_only(photos, tmp_path / "out", exclude=patterns)
         assert summary["listed"] == left, patterns
+
+
+def test_what_a_list_says_of_an_archive_it_says_of_its_members(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(PHOTOS[0], "x/one.jpg")
+        (tmp_path / "one.json").write_text('{"caption": "a cat", "seen": 3}')
+        archive.add(tmp_path / "one.json", "x/one.json")
+        archive.add(PHOTOS[1], "two.jpg")
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    rows_of = {"image": [{"bytes": PHOTOS[2].read_bytes(), "path": "p.jpg"}] * 2, "label": [7, 8], "more": ["m", "n"]}
+    pq.write_table(pa.table(rows_of), tmp_path / "p.parquet")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "none.parquet")
+    lines = ["uri,label,caption", "a.tar,1,mine", "bad.zip,2,", "p.parquet,3,", "gone.tar,4,", "none.parquet,5,"]
+    (tmp_path / "list.csv").write_text("\n".join([*lines, f"{PHOTOS[3]},6,", "gone.parquet,9,"]))
+    summary = hash_only(tmp_path / "list.csv", tmp_path / "out")
+    media = rows(tmp_path / "out", "media")
+    assert summary["listed"] == len(media) == 9 and summary["failed"] == {"permanent": 4}
+    said = {
+        str(r["uri"]).replace(f"file://{tmp_path}/", "@"): (r["label"], r["caption"], r["seen"], r["more"])
+        for r in media
+        if r["error"] is None
+    }
+    assert said == {
+        "tar://x/one.jpg::@a.tar": (1, "mine", 3, None),  # the list comes before the sidecar
+        "tar://two.jpg::@a.tar": (1, "mine", None, None),
+        "@p.parquet#member=0": (3, "", None, "m"),
+        "@p.parquet#member=1": (3, "", None, "n"),
+        f"file://{PHOTOS[3]}": (6, "", None, None),
+    }
+    errors = {str(r["uri"]).rsplit("/", 1)[1]: (r["label"], r["error"]) for r in media if r["error"]}
+    assert errors.keys() == {"bad.zip", "gone.tar", "none.parquet", "gone.parquet"}
+    assert errors["none.parquet"] == (5, "it has no column of image bytes") and "gone" in str(errors["gone.tar"])
+    assert {name: label for name, (label, _) in errors.items()}["bad.zip"] == 2 and errors["gone.parquet"][0] == 9
+    (tmp_path / "only.txt").write_text("a.tar\np.parquet\n")  # a list that says nothing of what it names
+    assert hash_only(tmp_path / "only.txt", tmp_path / "few", columns=["more"])["decoded"] == 4
+
+
+def test_a_folder_with_a_damaged_parquet_file(photos: Path, tmp_path: Path) -> None:
+    images = pa.table({"image": [photo.read_bytes() for photo in PHOTOS], "note": [f"{n} note" for n in range(10)]})
+    pq.write_table(images, photos / "good.parquet", row_group_size=5, use_dictionary=False)
+    data = bytearray((photos / "good.parquet").read_bytes())
+    place = pq.ParquetFile(photos / "good.parquet").metadata.row_group(1).column(1).data_page_offset
+    data[place : place + 30] = b"\xff" * 30
+    (photos / "damaged.parquet").write_bytes(data)
+    (photos / "none.parquet").write_bytes(b"PAR1")
+    summary = hash_only(photos, tmp_path / "out")
+    failed = {str(r["uri"]).rsplit("/", 1)[1] for r in rows(tmp_path / "out", "media") if r["error"]}
+    assert {"damaged.parquet", "none.parquet"} <= failed and summary["decoded"] >= 20
+    assert hash_only(photos, tmp_path / "less", exclude=["*.parquet"])["listed"] == 10
+    with pytest.raises(UsageError, match=r"cannot read the list .*damaged.parquet': the Parquet file is damaged"):
+        hash_only(photos / "damaged.parquet", tmp_path / "never")

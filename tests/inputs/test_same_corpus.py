@@ -16,8 +16,9 @@ import stores
 from conftest import SAMPLES, rows
 
 from jobs.dedup import run_dedup
+from jobs.enrich import run_enrich
 from pipeline import storage
-from pipeline.config import DedupJob
+from pipeline.config import DedupJob, EnrichJob
 
 HASHES = "hashes/hasher=phash-hash_size-16"
 PAIRS = "pairs/hasher=phash-hash_size-16"
@@ -86,8 +87,8 @@ def as_hugging_face(corpus: Path, work: Path) -> Given:
     return str(work / "hf.parquet"), lambda uri: names(corpus)[int(uri.rpartition("=")[2])], {}
 
 
-def tar_of(corpus: Path, where: Path) -> Path:
-    with tarfile.open(where, "w") as archive:
+def tar_of(corpus: Path, where: Path, packing: Any = "") -> Path:
+    with tarfile.open(where, f"w:{packing}") as archive:
         for name in names(corpus):
             archive.add(corpus / name, name)
     return where
@@ -113,6 +114,35 @@ def in_archive(corpus: Path, container: str) -> Callable[[str], str]:
 def as_tar(corpus: Path, work: Path) -> Given:
     where = tar_of(corpus, work / "a.tar")
     return str(where), in_archive(corpus, f"file://{where}"), {"slices": {"items": 4}}
+
+
+def as_tar_gz(corpus: Path, work: Path) -> Given:
+    where = tar_of(corpus, work / "a.tar.gz", "gz")
+    return str(where), in_archive(corpus, f"file://{where}"), {"slices": {"items": 4}}
+
+
+def as_tgz_in_a_list(corpus: Path, work: Path) -> Given:
+    where = tar_of(corpus, work / "a.tgz", "gz")
+    (work / "list.txt").write_text("a.tgz")
+    return str(work / "list.txt"), in_archive(corpus, f"file://{where}"), {}
+
+
+def as_folder_of_tar_bz2(corpus: Path, work: Path) -> Given:
+    (work / "in").mkdir()
+    where = tar_of(corpus, work / "in" / "a.tar.bz2", "bz2")
+    return str(work / "in"), in_archive(corpus, f"file://{where}"), {}
+
+
+def as_tar_xz(corpus: Path, work: Path) -> Given:
+    where = tar_of(corpus, work / "a.tar.xz", "xz")
+    return str(where), in_archive(corpus, f"file://{where}"), {}
+
+
+def as_s3_tar_zst(corpus: Path, work: Path) -> Given:
+    data = pa.Codec("zstd").compress(tar_of(corpus, work / "a.tar").read_bytes(), asbytes=True)
+    stores.make_bucket("packed")
+    storage.write("s3://packed", "a.tar.zst", data)
+    return "s3://packed/a.tar.zst", in_archive(corpus, "s3://packed/a.tar.zst"), {"slices": {"items": 9}}
 
 
 def as_zip(corpus: Path, work: Path) -> Given:
@@ -148,8 +178,64 @@ def as_memory(corpus: Path, work: Path) -> Given:
     return "memory://corpus", lambda uri: uri.removeprefix("memory://").lstrip("/").removeprefix("corpus/"), {}
 
 
+def shards(corpus: Path, where: Path, count: int) -> dict[str, str]:
+    """The corpus in tars, a zip and a Hugging Face file: the name of each member's uri."""
+    where.mkdir(parents=True)
+    called: dict[str, str] = {}
+    for number in range(count):
+        mine = names(corpus)[number::count]
+        path = where / (
+            f"shard-{number:02d}.tar" if number < count - 2 else "z.zip" if number == count - 2 else "z.parquet"
+        )
+        if path.suffix == ".parquet":
+            images = [{"bytes": (corpus / name).read_bytes(), "path": name} for name in mine]
+            pq.write_table(pa.table({"image": images}), path)
+            called |= {f"file://{path}#member={n}": name for n, name in enumerate(mine)}
+            continue
+        if path.suffix == ".tar":
+            with tarfile.open(path, "w") as archive:
+                for name in mine:
+                    archive.add(corpus / name, name)
+        else:
+            with zipfile.ZipFile(path, "w") as packed:
+                for name in mine:
+                    packed.write(corpus / name, name)
+        called |= {f"{path.suffix[1:]}://{name}::file://{path}": name for name in mine}
+        called |= {f"file://{path}#member={n}": name for n, name in enumerate(mine) if "::" in name}
+    return called
+
+
+def as_folder_of_shards(corpus: Path, work: Path) -> Given:
+    """Beside what is no input: tables without images, text, and an output of neardup with a table of images in it."""
+    called = shards(corpus, work / "lake" / "deep", 5)
+    pq.write_table(pa.table({"id": [1], "url": ["nowhere.jpg"], "vector": [b"123"]}), work / "lake" / "facts.parquet")
+    (work / "lake" / "notes.txt").write_text("nowhere.jpg")
+    images = {"image": [{"bytes": (corpus / "broken.jpg").read_bytes(), "path": "x"}], "url": [str(corpus / ODD[0])]}
+    pq.write_table(pa.table(images), work / "mine.parquet")
+    job = {"inputs": [str(work / "mine.parquet")], "output": str(work / "lake" / "run"), "uri_column": "url"}
+    run_enrich(EnrichJob.model_validate({**job, "cluster": "none", "child": {"enabled": False}}), "none")
+    assert (work / "lake" / "run" / "enriched" / "mine.parquet").exists()
+    return str(work / "lake"), called.__getitem__, {}
+
+
+def as_list_of_shards(corpus: Path, work: Path) -> Given:
+    called = shards(corpus, work / "shards", 4)
+    lines = [f"shards/{path.name}" for path in sorted((work / "shards").iterdir())]
+    (work / "list.txt").write_text("\n".join(lines))
+    return str(work / "list.txt"), called.__getitem__, {}
+
+
+def as_s3_folder_of_shards(corpus: Path, work: Path) -> Given:
+    called = shards(corpus, work / "shards", 4)
+    stores.make_bucket("lake")
+    stores.put("lake", work / "shards")
+    moved = {uri.replace(f"file://{work}/shards", "s3://lake"): name for uri, name in called.items()}
+    return "s3://lake", moved.__getitem__, {}
+
+
 WAYS = [as_glob, as_list, as_csv_beside, as_parquet, as_hugging_face, as_tar, as_zip, as_deflated_zip, as_s3]
-WAYS += [as_s3_tar, as_s3_parquet, as_memory]
+WAYS += [as_s3_tar, as_s3_parquet, as_memory, as_folder_of_shards, as_list_of_shards, as_s3_folder_of_shards]
+WAYS += [as_tar_gz, as_tgz_in_a_list, as_folder_of_tar_bz2, as_tar_xz, as_s3_tar_zst]
 
 
 def outcome(corpus: Path, work: Path, way: Callable[[Path, Path], Given]) -> dict[str, Any]:
