@@ -105,7 +105,8 @@ def beside(python: str, corpus: list[Path], work: Path, subset: int) -> None:
     count = copy_pictures(corpus, work / "subset", subset)
     ours, _ = run(work / "subset", work / "ours", "--duplicates", "none")
     transforms = {name: f"seed_transforms.{name}" for name in ORACLE_TRANSFORMS}
-    options = {"transforms": transforms, "hashers": HASHERS, "precision": 99.9, "workers": os.cpu_count()}
+    options = {"transforms": transforms, "hashers": HASHERS, "workers": os.cpu_count()}
+    options["rule"] = {"precision_threshold": 99.9}
     (work / "theirs").mkdir()
     command = [
         python,
