@@ -105,7 +105,8 @@ def beside(python: str, corpus: list[Path], work: Path, subset: int) -> None:
     count = copy_pictures(corpus, work / "subset", subset)
     ours, _ = run(work / "subset", work / "ours", "--duplicates", "none")
     transforms = {name: f"seed_transforms.{name}" for name in ORACLE_TRANSFORMS}
-    options = {"transforms": transforms, "hashers": HASHERS, "precision": 99.9, "workers": os.cpu_count()}
+    options = {"transforms": transforms, "hashers": HASHERS, "workers": os.cpu_count()}
+    options["rule"] = {"precision_threshold": 99.9}
     (work / "theirs").mkdir()
     command = [
         python,
@@ -125,6 +126,7 @@ def beside(python: str, corpus: list[Path], work: Path, subset: int) -> None:
 def synthetic(n: int, altered: int, specs: list[str], categories: int) -> None:
     """Score made-up hashes on a local cluster: seconds of each stage, and memory."""
     names = ["noop", *(f"t{k}" for k in range(altered // n))]
+    by_name = {name: name for name in names}
     peaks: dict[str, int] = {}
     over = threading.Event()
     watcher = threading.Thread(target=watch, args=(peaks, over))
@@ -149,11 +151,11 @@ def synthetic(n: int, altered: int, specs: list[str], categories: int) -> None:
                 print(
                     f"{compared:.3g} pairs in {marks[-1] - marks[-2]:.1f} s: {compared / (marks[-1] - marks[-2]):.3g}/s"
                 )
-                tasks.append(scoring.score_task(root, maker, prepared.all_tasks, parts, names, scoring.Wanted()))
+                tasks.append(scoring.score_task(root, maker, prepared.all_tasks, parts, by_name, scoring.Wanted()))
             found = list(pool.mapper(scoring.score, tasks))
             live.commit(root, scoring.with_scores(storage.read_manifest(root), parts, found), "score-")
             marks.append(time.perf_counter())
-            best = report.write_report(root, names, 0.001)
+            best = report.write_report(root, report.live_results(root, by_name, 0.001))
             print(f"scored in {marks[-1] - marks[-2]:.1f} s, report in {time.perf_counter() - marks[-1]:.1f} s: {best}")
         over.set()
         watcher.join()

@@ -1,26 +1,37 @@
 """Is the whole METRICS table that of `perception`, cell by cell?
 
-    python benchmarks/conformance_benchmark.py PICTURES --oracle PYTHON [--limit 240]
+    python benchmarks/conformance_benchmark.py PICTURES --oracle PYTHON [--oracle2019 PYTHON] [--limit 240]
 
-PICTURES: folders; PYTHON: an interpreter with `perception[pdq]` 0.9. Photos are decoded once and given to both sides as
-PNG; the transforms are those of `plain_transforms`, which give the same pixels everywhere. `perception` writes every
-picture as JPEG of quality 95, alters the pictures it wrote and hashes files; neardup does the same in memory
-(`--encode jpeg:95`). A cell is a threshold, recall, precision or number of exemplars of a hasher in a group: each
-category and transform, each transform, overall. Categories are the folders of the photos. The exit code is 1 if a cell
-differs that does not when a known defect of the reference is switched off.
+PICTURES: folders; PYTHON: an interpreter with `perception[pdq]` 0.9, and one with a release that has the rule of 2019.
+The Python files of 0.3.15 run wherever its requirements, pandas<2.1 and setuptools<81 are installed:
+
+    pip install --no-deps --target SITE_PACKAGES --only-binary :all: --python-version 37 --abi cp37m \\
+        --platform manylinux1_x86_64 perception==0.3.15
+
+Photos are decoded once and given to both sides as PNG; the transforms are those of `plain_transforms`, which give the
+same pixels everywhere. `perception` writes every picture as JPEG of quality 95, alters the pictures it wrote and hashes
+files; neardup does the same in memory (`--encode jpeg:95`). A cell is a threshold, recall, precision (in 2019: fpr) or
+number of exemplars of a hasher in a group: each category and transform, each transform, overall. Categories are the
+folders of the photos. Cells are compared digit by digit. Only where the compiled extension of `perception` has worked,
+on whole-number vectors, do its thresholds have the digits of float32: there ours is rounded to float32 first, and all
+is compared once more, in all digits, with what `perception` gives without the extension. The exit code is 1 if a cell
+differs.
 """
 
 import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
+import numpy as np
 import pandas as pd
 
 from pipeline import media
@@ -32,8 +43,31 @@ NAMES = ("small", "blur", "gamma", "coarse", "watermark", "vignette", "pad", "cr
 TRANSFORMS = {"noop" if name == "small" else name: f"plain_transforms.{name}" for name in NAMES}
 HASHERS = ["ahash:hash_size=16", "blockmean", "dhash:hash_size=16", "marrhildreth"]
 HASHERS += ["pdq", "phash:hash_size=16", "wavelet:hash_size=16", "seed_hash.ShrinkHash"]
-CELLS = {"precision_threshold": "threshold", "precision_recall": "recall", "precision": "precision"}
-CELLS["n_exemplars"] = "n_exemplars"
+IN_FLOAT32 = ("seed_hash.ShrinkHash",)  # whole numbers, euclidean
+TODAY, OF_2019 = {"precision_threshold": 99.9}, {"fpr_threshold": 1e-4}
+# the columns of METRICS, and what they are called there
+CELLS_TODAY = {"precision_threshold": "threshold", "precision_recall": "recall", "precision": "precision"}
+CELLS_TODAY["n_exemplars"] = "n_exemplars"
+CELLS_2019 = {name: name for name in ("threshold", "recall", "fpr", "n_exemplars")}
+
+
+class Cell(NamedTuple):
+    """One figure of one hasher in one group, by both."""
+
+    where: tuple[str, ...]
+    column: str
+    ours: float
+    theirs: float
+
+    def agrees(self, float32: bool) -> bool:
+        """In all digits, or, of thresholds in float32, in those that there are."""
+        ours = float(np.float32(self.ours)) if float32 and self.rounded else self.ours
+        return ours == self.theirs or (math.isnan(ours) and math.isnan(self.theirs))
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the compiled extension has kept it in float32."""
+        return self.column == "threshold" and self.where[-1] in IN_FLOAT32
 
 
 def write_pictures(sources: list[Path], target: Path, limit: int) -> int:
@@ -52,6 +86,10 @@ def write_pictures(sources: list[Path], target: Path, limit: int) -> int:
         written += 1
         if written == limit:
             break
+    for folder in target.iterdir():
+        if len(list(folder.iterdir())) == 1:  # nothing to be confused with, which the reference does not take
+            shutil.rmtree(folder)
+            written -= 1
     return written
 
 
@@ -69,69 +107,70 @@ def run_neardup(pictures: Path, out: Path, *more: str) -> None:
     )
 
 
-def run_oracle(python: str, pictures: Path, out: Path) -> None:
-    """The same by `perception`; its tables as CSV."""
+def run_oracle(python: str, source: Path, out: Path, rule: dict[str, float]) -> None:
+    """The same by `perception`, or only the scores of its hashes; its tables as CSV."""
     out.mkdir()
-    options = {"transforms": TRANSFORMS, "hashers": HASHERS, "precision": 99.9, "workers": os.cpu_count()}
-    command = [python, str(HERE / "benchmark_oracle.py"), str(pictures), str(out), json.dumps(options)]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(HERE)}, capture_output=True)
+    options = {"transforms": TRANSFORMS, "hashers": HASHERS, "rule": rule, "workers": os.cpu_count()}
+    command = [python, str(HERE / "benchmark_oracle.py"), str(source), str(out), json.dumps(options)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{python} failed:\n{done.stderr[-2000:]}")
 
 
-def compare(ours: pd.DataFrame, theirs: Path) -> list[tuple]:
-    """Every cell: where it is, our value, theirs."""
+def compare(ours: pd.DataFrame, theirs: Path, names: dict[str, str]) -> list[Cell]:
+    """Every cell of the groupings in a folder; a group that one side lacks has NaN there."""
     cells = []
     for by in (["category", "transform"], ["transform"], []):
-        name = "-".join("transform_name" if column == "transform" else column for column in by) or "overall"
-        renamed = {"transform_name": "transform", "hasher_name": "hasher"}
-        table = pd.read_csv(theirs / f"{name}.csv", dtype={"category": str}).rename(columns=renamed)
-        mine = ours
-        for column in ("category", "transform"):
-            mine = mine[mine[column].notna() == (column in by)]
+        file = "-".join("transform_name" if column == "transform" else column for column in by) or "overall"
+        table = pd.read_csv(theirs / f"{file}.csv", dtype={"category": str})
+        table = table.rename(columns={"transform_name": "transform", "hasher_name": "hasher"})
+        mine = ours[ours["category"].notna().eq("category" in by) & ours["transform"].notna().eq("transform" in by)]
         keys = [*by, "hasher"]
-        both = mine.merge(table, on=keys, how="outer", suffixes=("", "_theirs"), indicator=True)
-        for row in both.to_dict("records"):
-            where = tuple(row[key] for key in keys)
-            for column, other in CELLS.items():
-                value = row[other if other != "n_exemplars" else column] if other == column else row[column]
-                theirs_value = row[f"{other}_theirs"] if f"{other}_theirs" in row else row[other]
-                cells.append((where, column, value, theirs_value))
+        left = mine.set_index(keys)[list(names)].rename(columns=names).astype(float)
+        left, right = left.align(table.set_index(keys)[list(left)].astype(float), join="outer")
+        for column in left:
+            rows = zip(left.index, left[column], right[column], strict=True)
+            cells += [Cell(where if by else (where,), str(column), *values) for where, *values in rows]
     return cells
 
 
-def equal(a: float, b: float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b))
+def report(what: str, cells: list[Cell], float32: bool = False) -> bool:
+    """Print how many cells agree and those that do not; whether all do."""
+    differing = [cell for cell in cells if not cell.agrees(float32)]
+    for where, column, mine, theirs in differing[:40]:
+        print(f"differs: {column} of {', '.join(map(str, where))}: {mine!r}, perception {theirs!r}")
+    for name, found in Counter(cell.where[-1] for cell in differing).items():
+        print(f"{found} cells of {name} differ")
+    print(f"{what}: {len(cells)} cells, {len(cells) - len(differing)} equal, {len(differing)} unexplained")
+    rounded = [cell for cell in cells if float32 and cell.agrees(float32) and not cell.agrees(False)]
+    if rounded:
+        names = ", ".join(sorted({cell.where[-1] for cell in rounded}))
+        print(f"  of these {len(rounded)} thresholds of {names} in the digits of float32, the others in all digits")
+    return not differing
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--oracle", required=True, metavar="PYTHON")
+    parser.add_argument("--oracle2019", metavar="PYTHON")
     parser.add_argument("--limit", type=int, default=240, help="photos used at most, evenly chosen (default 240)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         count = write_pictures(options.pictures, work / "pictures", options.limit)
         run_neardup(work / "pictures", work / "out")
-        run_oracle(options.oracle, work / "pictures", work / "oracle")
         ours = read_results(str(work / "out")).metrics
-        cells, double = (compare(ours, work / "oracle" / kind) for kind in ("shipped", "double"))
-    known = {cell[:2]: cell[3] for cell in double}
-    unequal = [cell for cell in cells if not equal(cell[2], cell[3])]
-    differing = [cell for cell in unequal if not equal(cell[2], known[cell[:2]])]
-    for where, column, mine, theirs in differing[:40]:
-        print(f"differs: {column} of {', '.join(map(str, where))}: {mine!r}, perception {theirs!r}")
-    for what, found in Counter(cell[0][-1] for cell in differing).items():
-        print(f"{found} cells of {what} differ")
-    explained = len(unequal) - len(differing)
-    print(f"{count} photos, {len(TRANSFORMS)} transforms, {len(HASHERS)} hashers: {len(cells)} cells,", end=" ")
-    print(f"{len(cells) - len(unequal)} equal, {explained} explained, {len(differing)} unexplained")
-    if explained:
-        print(
-            "explained: the compiled extension of perception keeps distances of whole-number vectors in float32;",
-            end=" ",
-        )
-        print("without it they are ours, digit by digit:", Counter(c[0][-1] for c in unequal if c not in differing))
-    return int(bool(differing))
+        print(f"{count} photos, {len(TRANSFORMS)} transforms, {len(HASHERS)} hashers")
+        run_oracle(options.oracle, work / "pictures", work / "today", TODAY)
+        equal = report("rule of today", compare(ours, work / "today" / "shipped", CELLS_TODAY), float32=True)
+        without = compare(ours, work / "today" / "double", CELLS_TODAY)
+        equal &= report("rule of today, without the compiled extension", without)
+        if options.oracle2019:
+            run_oracle(options.oracle2019, work / "today" / "hashes.csv", work / "2019", OF_2019)
+            equal &= report("rule of 2019, by its release", compare(ours, work / "2019" / "double", CELLS_2019))
+    return int(not equal)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run_benchmark(job: BenchmarkJob, style: Style) -> Summary:
         tasks = _near_stage(root, makers, alterations, scored, parts, job, wanted, pool, summary, style)
         _score_stage(root, tasks, parts, pool, summary, style, check)
         begun = time.perf_counter()
-        summary["best"] = report.write_report(root, alterations.names, job.fpr[0])
+        summary["best"] = report.write_report(root, report.live_results(root, alterations.by_name, job.fpr[0]))
         summary["stages"]["report"] = {"seconds": _since(begun)}
 
     by = [*makers, *([rule.maker] if rule.maker and rule.maker.spec not in {one.spec for one in makers} else [])]
@@ -65,7 +65,7 @@ def _near_stage(
             for pairs in pool.mapper(nearing.near_tiles, prepared.tasks):
                 compared += pairs
                 advance(1, 0, 0)
-        tasks.append(scoring.score_task(root, maker, prepared.all_tasks, parts, alterations.names, wanted))
+        tasks.append(scoring.score_task(root, maker, prepared.all_tasks, parts, alterations.by_name, wanted))
         facts = {"seconds": _since(begun), "tasks": len(prepared.tasks), "compared": compared}
         summary["stages"][f"compare {maker.spec}"] = facts
     return tasks

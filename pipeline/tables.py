@@ -184,6 +184,7 @@ METRICS = pa.schema(
     [
         *_GROUP,
         pa.field("n_exemplars", pa.int64(), nullable=False),  # hashes of altered pictures
+        pa.field("n_altered", pa.int64(), nullable=False),  # altered pictures
         pa.field("n_originals", pa.int64(), nullable=False),
         pa.field("pairs", pa.int64(), nullable=False),  # of an altered picture's hash and another original's, counted
         *(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from pipeline.metrics.rules import Floats
 
@@ -124,21 +125,25 @@ def _within(pairs: Pairs, rate: float) -> float:
 def _bootstrap(exemplars: Exemplars, wanted: Sequence[float], of_pairs: Floats, seed: int) -> tuple[Floats, Floats]:
     """Recall in each replicate at each wanted rate, (replicates, rates): of queries, and at the thresholds of pairs."""
     owners, numbers = np.unique(exemplars.owners, return_inverse=True)
-    orders = [np.argsort(np.where(np.isnan(d), np.inf, d), kind="stable") for d in exemplars[1:]]
-    correct, incorrect = _sorted(exemplars.correct), _sorted(exemplars.incorrect)
+    (correct, hits), (incorrect, misses) = (_by_value(distances, numbers) for distances in exemplars[1:])
     rng = np.random.default_rng(seed)
-    chances = np.full(len(owners), 1 / len(owners))
+    many = max(1, _CHUNK // max(len(owners), len(correct), len(incorrect)))
     by_queries, by_pairs = [], []
-    left = REPLICATES
-    while left:
-        many = min(left, max(1, _CHUNK // len(numbers)))
-        left -= many
-        weights = rng.multinomial(len(owners), chances, many).astype(np.int32)
-        hits, misses = (np.cumsum(weights[:, numbers[order]], axis=1, dtype=np.int64) for order in orders)
-        total = hits[:, -1:]
-        hits = np.concatenate([np.zeros_like(total), hits], axis=1)
-        ranks = np.stack([(misses <= rate * total + 1e-9).sum(axis=1) for rate in wanted], axis=1)
-        thresholds = np.append(incorrect, np.inf)[ranks]
-        by_queries.append(np.take_along_axis(hits, _below(correct, thresholds), axis=1) / total)
-        by_pairs.append(hits[:, _below(correct, of_pairs)] / total)
+    for done in range(0, REPLICATES, many):
+        drawn = rng.integers(0, len(owners), (min(many, REPLICATES - done), len(owners)))
+        weights = np.stack([np.bincount(one, minlength=len(owners)) for one in drawn], axis=1).astype(np.int32)
+        found, let_through = (np.cumsum(each @ weights, axis=0, dtype=np.int64) for each in (hits, misses))
+        total = found[-1]
+        found = np.concatenate([np.zeros_like(found[:1]), found])  # below each value, and below none too large
+        ranks = np.stack([(let_through <= rate * total + 1e-9).sum(axis=0) for rate in wanted])
+        at = np.searchsorted(correct, np.append(incorrect, np.inf)[ranks])
+        by_queries.append((np.take_along_axis(found, at, axis=0) / total).T)
+        by_pairs.append((found[np.searchsorted(correct, of_pairs)] / total).T)
     return np.concatenate(by_queries), np.concatenate(by_pairs)
+
+
+def _by_value(distances: Floats, owners: Counts) -> tuple[Floats, csr_array]:
+    """The different distances, ascending, and of each how many exemplars of each owner have it."""
+    values, places = np.unique(np.where(np.isnan(distances), np.inf, distances), return_inverse=True)
+    ones = np.ones(len(owners), np.int32)
+    return values, csr_array((ones, (places, owners)), shape=(len(values), int(owners.max(initial=-1)) + 1))

@@ -68,3 +68,8 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def percent(value: float) -> str:
+    """Two or three digits; what is not all is never shown as 100."""
+    return f"{value:.0f}" if value == 100 or value < 99.5 else "99.9" if value > 99.94 else f"{value:.1f}"

@@ -1,39 +1,44 @@
 """One HTML page of a benchmark that needs nothing beside it: tables as text, plots as data."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import jinja2
 import pandas as pd
 
-from pipeline.report.figures import CURVES, DISTANCES, HEATMAP
-from pipeline.report.markdown import SEED_COLUMNS, rates_table, seed_table
+from pipeline.report.figures import CURVES, DISTANCES
+from pipeline.report.markdown import SEED_COLUMNS, percent, rates_table, seed_table
 from pipeline.report.results import Results
 
 _MOST_ROWS = 2000  # of a table on the page; all are in the CSV files
+_FOUND, _LOST = 95, 50  # percent of a transform's pictures: nearly all, and less than half
 _TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
-def render(results: Results, drawn: Mapping[str, bytes]) -> str:
+def render(results: Results, drawn: Mapping[str, bytes], confused: pd.DataFrame | None) -> str:
     """The page, escaped throughout: names of hashers, transforms and categories may hold anything."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["figure"] = _figure
-    plots = {name: _data_uri(name, drawn[name]) for name in (HEATMAP, CURVES, DISTANCES) if name in drawn}
+    environment.filters |= {"figure": _figure, "percent": percent, "one_in": _one_in}
+    plots = {name: _data_uri(name, drawn[name]) for name in (CURVES, DISTANCES) if name in drawn}
     originals = results.originals
     scored = originals[originals["duplicate_of"].isna()]
+    best = results.best()
     return environment.get_template("page.html").render(
-        best=results.best(),
-        pairs={row["hasher"]: row for row in _overall_pairs(results)},
+        best=best,
+        advice=_advice(results, best) if best else None,
         categories=scored["category"].value_counts().sort_index().to_dict(),
         duplicates=len(originals) - len(scored),
         rate=results.rate,
         transforms=results.transforms,
-        heatmap=plots.get(HEATMAP),
+        at_best=_heat(results.recall_at_best()) if best else None,
+        at_own=_heat(results.recall_matrix()) if best else None,
         curves=plots.get(CURVES),
         distances=plots.get(DISTANCES),
+        confused=[] if confused is None else confused.astype(object).where(confused.notna(), None).to_dict("records"),
         seed_tables=[
             ("Overall", *_shown(seed_table(results.metrics, []))),
             ("By transform", *_shown(seed_table(results.metrics, ["transform"]))),
@@ -45,9 +50,33 @@ def render(results: Results, drawn: Mapping[str, bytes]) -> str:
     )
 
 
-def _overall_pairs(results: Results) -> list[dict[str, object]]:
-    rows = results.at_rate("pairs").query("transform.isna() and category.isna()")
-    return [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
+def _advice(results: Results, best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the first screen says of the best hasher: how sure it is, and what it finds and loses."""
+    first = best[0]
+    recalls = results.recall_at_best().loc[first["hasher"]].dropna()
+    overall = results.metrics[results.metrics["category"].isna() & results.metrics["transform"].isna()]
+    pictures = int(overall.set_index("hasher").loc[first["hasher"], "n_altered"])
+    return {
+        **first,
+        "rivals": [one["hasher"] for one in best[1:] if one["recall_high"] >= first["recall_low"] and one["recall"]],
+        "found": [(name, value) for name, value in recalls.items() if value >= _FOUND],
+        "lost": [(name, value) for name, value in recalls.items() if value < _LOST],
+        "pictures": pictures,
+        "allowed": int(results.rate * pictures + 1e-9),
+    }
+
+
+def _heat(matrix: pd.DataFrame) -> dict[str, Any]:
+    """A matrix of percentages as columns and rows of text, each with how dark its cell is."""
+    rows = [(name, [None if pd.isna(v) else (percent(v), v / 100) for v in row]) for name, *row in matrix.itertuples()]
+    return {"columns": list(matrix.columns), "rows": rows}
+
+
+def _one_in(share: float | None) -> str:
+    """A share as "1 in so many"."""
+    if share is None:
+        return "unknown"
+    return "none" if share == 0 else f"1 in {float(f'{1 / share:.2g}'):,.0f}"
 
 
 def _shown(frame: pd.DataFrame) -> tuple[list[str], list[list[object]], int]:

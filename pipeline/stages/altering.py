@@ -27,6 +27,11 @@ class Alterations(NamedTuple):
     names: tuple[str, ...]
     altering: Altering  # with canonical texts, which are the variants of the hashes
 
+    @property
+    def by_name(self) -> dict[str, str]:
+        """The canonical texts."""
+        return dict(zip(self.names, self.altering.transforms, strict=True))
+
 
 def read_alterations(transforms: Sequence[str], encode: str = "", keep_images: bool = False) -> Alterations:
     """The transforms that texts such as `blur:2`, `crop:0.05+jpeg:60` or `blur2=blur:2` (with a name) mean.

@@ -34,7 +34,7 @@ class ScoreTask(NamedTuple):
     root: str
     tiles: tuple[NearTask, ...]
     originals: tuple[str, ...]  # parts
-    names: tuple[str, ...]  # of the transforms
+    transforms: tuple[tuple[str, str], ...]  # names and canonical texts
     stamp: tuple[Any, ...]
     wanted: Wanted
 
@@ -55,26 +55,32 @@ def check_wanted(wanted: Wanted) -> None:
 
 
 def score_task(
-    root: str, maker: Maker, tiles: Sequence[NearTask], parts: Sequence[str], names: Sequence[str], wanted: Wanted
+    root: str,
+    maker: Maker,
+    tiles: Sequence[NearTask],
+    parts: Sequence[str],
+    transforms: Mapping[str, str],
+    wanted: Wanted,
 ) -> ScoreTask:
-    """The task of one hasher."""
-    return ScoreTask(root, tuple(tiles), tuple(parts), tuple(names), tuple(maker.stamp), wanted)
+    """The task of one hasher; `transforms` are canonical texts by name."""
+    return ScoreTask(root, tuple(tiles), tuple(parts), tuple(transforms.items()), tuple(maker.stamp), wanted)
 
 
 def score(task: ScoreTask) -> Scored:
     """Write the DISTANCES, METRICS, RATES and CURVES of one hasher."""
     spec = str(task.stamp[0])
     originals = read_originals(task.root, task.originals)
-    made_by = {"hasher": list(task.stamp), "transforms": list(task.names), "fpr": list(task.wanted.fpr)}
+    made_by = {"hasher": list(task.stamp), "transforms": dict(task.transforms), "fpr": list(task.wanted.fpr)}
     folder = f"distances/hasher={folder_label(spec)}"
     if not task.tiles:
         return Scored(spec, {})
     near = collect(task.root, task.tiles)
+    names = [name for name, _ in task.transforms]
     cells = [_cell(near, *found) for found in groups(near)]
-    rows = pa.concat_tables(_distances(cell, near, originals, task.names) for cell in cells)
+    rows = pa.concat_tables(_distances(cell, near, originals, names) for cell in cells)
     parts = {folder: tables.write_chunks(task.root, folder, rows, made_by)}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    for group, chosen in _grouped(cells, originals, task.names):
+    for group, chosen in _grouped(cells, originals, names):
         _score_group({"hasher": spec, **group}, chosen, near.values, task.wanted, found)
     schemas = {"metrics": tables.METRICS, "rates": tables.RATES, "curves": tables.CURVES}
     for name, schema in schemas.items():
@@ -165,6 +171,7 @@ def _score_group(
         {
             **group,
             "n_exemplars": int(sum(cell.hashes.sum() for cell in cells)),
+            "n_altered": len(exemplars.owners),
             "n_originals": len(np.unique(exemplars.owners)),
             "pairs": int(pairs.counts.sum()),
             **_by_rules(exemplars, wanted),

@@ -78,6 +78,26 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert 85 <= held <= 100
 
 
+def test_intervals_are_those_of_scoring_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Originals drawn again, each with all that was made of it, and the threshold of queries chosen anew."""
+    monkeypatch.setattr(module, "REPLICATES", 40)
+    rng = np.random.default_rng(3)
+    owners, distances = rng.integers(0, 12, 60) * 3, rng.integers(0, 9, (2, 60)) / 8
+    distances[rng.random((2, 60)) < 0.1] = np.nan
+    one, pairs = Exemplars(owners, *distances), pairs_of(rng)
+    found = recall_at(one, pairs, WANTED, 7)
+    of_pairs = [rate.threshold for rate in found[len(WANTED) :]]
+    recalls: list[list[float]] = []
+    for draw in np.random.default_rng(7).integers(0, 12, (40, 12)):
+        rows = np.concatenate([np.flatnonzero(owners == np.unique(owners)[each]) for each in draw])
+        drawn = Exemplars(*(column[rows] for column in one))
+        chosen = [rate.recall for rate in recall_at(drawn, pairs, WANTED, 1)[: len(WANTED)]]
+        recalls.append(chosen + [float(np.mean(drawn.correct < threshold)) for threshold in of_pairs])
+    low, high = np.percentile(recalls, (2.5, 97.5), axis=0)
+    np.testing.assert_allclose([rate.low for rate in found], low)
+    np.testing.assert_allclose([rate.high for rate in found], high)
+
+
 def test_draws_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     one = Exemplars(rng.integers(0, 30, 100), rng.random(100), rng.random(100))
