@@ -25,6 +25,8 @@ SIZE = 64
 _MIN_SIDE = 5
 # Large images are worked on in strips that stay in the processor's cache.
 _STRIP_ROWS = 32
+# As many rows of pixels go into one product: of a small image those of several output rows.
+_BAND_ROWS = 16
 
 
 # --- the reference, exact ---------------------------------------------------------------------------------------------
@@ -163,9 +165,10 @@ def fast_samples(rgb: Pixels) -> _Float32:
     """The 64x64 samples by two banded products; differ from the reference's by its float32 rounding."""
     height, width = rgb.shape[:2]
     pixels = rgb.reshape(height, width * 3)
+    outputs = max(1, _BAND_ROWS * SIZE // height)
     strips = [
         band.weights @ pixels[band.start : band.start + band.weights.shape[1]].astype(np.float32)
-        for band in smoothing_bands(height, 1)
+        for band in smoothing_bands(height, outputs)
     ]
     columns = cv2.cvtColor(np.concatenate(strips).reshape(SIZE, width, 3), cv2.COLOR_RGB2GRAY)
     blocks = [

@@ -18,7 +18,7 @@ def watermark(image: Pixels, size: Fraction = 0.3, opacity: Fraction = 0.8, text
     """A black text in the lower left corner, `size` of the width wide."""
     mask = np.zeros(image.shape[:2], np.uint8)
     _write(mask, text, part(image.shape[1], size), (0.02, 0.97), 255)
-    return blended(image, np.zeros(3), opacity * mask / 255)
+    return blended(image, np.zeros(3), mask, opacity)
 
 
 def text(image: Pixels, rng: np.random.Generator, size: Fraction = 0.6, text: str = "NICE PICTURE") -> Pixels:
@@ -44,7 +44,7 @@ def overlay(image: Pixels, rng: np.random.Generator, size: Fraction = 0.3, opaci
     mask = np.zeros((height, width), np.uint8)
     centre = (int(rng.integers(width)), int(rng.integers(height)))
     cv2.circle(mask, centre, max(0, part(min(height, width), size / 2)), 255, cv2.FILLED)
-    return blended(image, rng.integers(0, 256, 3), opacity * mask / 255)
+    return blended(image, rng.integers(0, 256, 3), mask, opacity)
 
 
 def cutout(image: Pixels, rng: np.random.Generator, size: Fraction = 0.3) -> Pixels:
@@ -74,10 +74,14 @@ def screenshot(
     return result
 
 
-def blended(image: Pixels, colour: npt.ArrayLike, opacity: npt.NDArray[np.float64]) -> Pixels:
-    """One colour laid on the picture, with an opacity (height, width) from 0 to 1."""
-    share = opacity[..., np.newaxis].astype(np.float32)
-    return rounded(image * (1 - share) + np.asarray(colour, np.float32) * share)
+def blended(image: Pixels, colour: npt.ArrayLike, mask: npt.NDArray[np.uint8], opacity: float) -> Pixels:
+    """One colour laid on the picture where a mask (height, width) is, 255 with the whole opacity, 0 to 1."""
+    left, top, width, height = cv2.boundingRect(mask)
+    box = slice(top, top + height), slice(left, left + width)
+    share = (opacity * mask[box] / 255)[..., np.newaxis].astype(np.float32)
+    result = image.copy()
+    result[box] = rounded(image[box] * (1 - share) + np.asarray(colour, np.float32) * share)
+    return result
 
 
 def _write(
