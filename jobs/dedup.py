@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from jobs.progress import Style, stage
 from pipeline import joins, storage
 from pipeline.child import Limits
-from pipeline.config import DedupJob, EnrichJob, HashJob, InputJob, Job, JoinJob
+from pipeline.config import DedupJob, EnrichJob, HashesJob, HashJob, InputJob, Job, JoinJob
 from pipeline.errors import ErrorClass, RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 Summary = dict[str, Any]
 
 
-def run(job: Job, style: Style) -> Summary:
+def run(job: HashesJob, style: Style) -> Summary:
     """Run any of the jobs of this module; gives the summary that is also written as run.json."""
     if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
         job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
