@@ -132,7 +132,14 @@ _AS_THEY_ARE = Altering()
 
 def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
     """List and hash the inputs of a job, then do what comes after, under one claim and on the same workers."""
-    return run_over(job, makers, style, lambda: list_inputs(job.inputs, input_options(job)), then)
+
+    def list_items() -> Listing:
+        listing = list_inputs(job.inputs, input_options(job))
+        if isinstance(job, DedupJob):
+            pairing.check_block_columns(job.block_by, listing.media_columns)
+        return listing
+
+    return run_over(job, makers, style, list_items, then)
 
 
 def run_over(
@@ -287,7 +294,7 @@ def join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}
-    pairing.check_block_columns(root, job.block_by)
+    pairing.check_block_columns(job.block_by, pairing.media_columns(root))
     rules = pairing.Rules(job.block_by, job.all_pairs, job.min_overlap, job.min_matches)
     most = 0 if job.all_pairs else job.max_neighbours
     annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
