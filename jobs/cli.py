@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -70,7 +71,7 @@ def _add_job(
 
         summary = _guarded(work, debug)
         if as_json:
-            print(json.dumps(summary, indent=1))
+            print(json.dumps(summary, indent=1, default=datetime.isoformat))
         else:
             pkgutil.resolve_name(shown_by)(summary)
         _check_error_rate(summary)
@@ -192,69 +193,32 @@ _add_job(
 )
 
 
-@app.command(
-    epilog="""[bold]Examples[/]
-
-neardup export out --survivors clean
-
-neardup export out --survivors s3://clean/photos --as tar --delete-list drop.csv
-
-neardup export out --delete-list drop.txt"""
+_add_job(
+    "export",
+    config.ExportJob,
+    "jobs.export:run_export",
+    options.EXPORT,
+    "Copy what is kept, list what is not. Nothing is deleted or overwritten.",
+    "neardup export out --survivors clean",
+    "neardup export out --survivors s3://clean/photos --as tar --delete-list drop.csv",
+    "neardup export out --delete-list drop.txt",
+    shown_by="jobs.export:show_export",
 )
-def export(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="An output that has groups.")],
-    survivors: Annotated[
-        str | None, typer.Option("--survivors", metavar="DEST", help="Copy what is kept there, byte for byte.")
-    ] = None,
-    form: Annotated[str, typer.Option("--as", metavar="FORM", help="folder, tar (WebDataset) or parquet.")] = "folder",
-    delete_list: Annotated[
-        str | None,
-        typer.Option("--delete-list", metavar="FILE", help="Write the uris that are not kept: .txt or .csv."),
-    ] = None,
-    without_errors: Annotated[
-        bool, typer.Option("--without-errors", help="Leave out items that could not be decoded.")
-    ] = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Copy what is kept, list what is not. Nothing is deleted or overwritten."""
-    from jobs.export import ExportJob, run_export
-
-    job = ExportJob(output, survivors, form, delete_list, not without_errors)
-    summary = _guarded(lambda: run_export(job, style_for(as_json)), debug)
-    if as_json:
-        print(json.dumps(summary, indent=1))
-        return
-    if done := summary.get("survivors"):
-        files = f"{done['written']:,} files written, {done['there']:,} there already, {done['missing']:,} missing"
-        print(f"survivors: {done['items']:,} items in {done['folder'].removeprefix('file://')} ({files})")
-    if delete_list:
-        print(f"delete list: {delete_list}; nothing was deleted")
-    print(f"not kept: {summary['dropped']:,} items, {summary['bytes_saved']:,} bytes saved without them")
-
-
-@app.command(
-    epilog="""[bold]Examples[/]
-
-neardup explain out photos/2024/beach.jpg
-
-neardup explain out s3://bucket/beach.jpg --json"""
+_add_job(
+    "explain",
+    config.ExplainJob,
+    "jobs.explain:run_explain",
+    options.EXPLAIN,
+    "Show everything the tables say of one item.",
+    "neardup explain out photos/2024/beach.jpg",
+    "neardup explain out s3://bucket/beach.jpg --json",
+    shown_by="jobs.explain:show_explained",
 )
-def explain(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="An output.")],
-    uri: Annotated[str, typer.Argument(metavar="URI", help="An item: its uri, its path, or the end of it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Show everything the tables say of one item."""
-    from jobs.explain import run_explain
-
-    print(_guarded(lambda: run_explain(output, uri, as_json), debug))
 
 
 @app.command(name="config")
 def config_(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="dedup, hash, join, match, benchmark or enrich.")],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A command, such as dedup or export.")],
 ) -> None:
     """Print every setting of a job as YAML, with its default and its meaning."""
     if job not in config.JOBS:
@@ -288,8 +252,8 @@ def _guarded(work: Callable[[], T], debug: bool) -> T:
         _fail(RunError(f"bug: {type(error).__name__}: {error}; please report it with what --debug shows"), EXIT_FAILED)
 
 
-def _with_threshold(job: config.J, threshold: str | None) -> config.J:
-    if threshold is None:
+def _with_threshold(job: config.Job, threshold: str | None) -> config.Job:
+    if threshold is None or not isinstance(job, config.HashesJob):
         return job
     if threshold.startswith("@"):
         hashers = config.with_thresholds(job.hashers, threshold.removeprefix("@"))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from jobs.progress import Style, stage
 from pipeline import joins, storage
 from pipeline.child import Limits
-from pipeline.config import DedupJob, EnrichJob, HashJob, InputJob, Job, JoinJob
+from pipeline.config import DedupJob, EnrichJob, HashesJob, HashJob, InputJob, Job, JoinJob
 from pipeline.errors import ErrorClass, RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 Summary = dict[str, Any]
 
 
-def run(job: Job, style: Style) -> Summary:
+def run(job: HashesJob, style: Style) -> Summary:
     """Run any of the jobs of this module; gives the summary that is also written as run.json."""
     if isinstance(job.cluster, str) and job.cluster.endswith((".yaml", ".yml")):
         job = job.model_copy(update={"cluster": cluster_from_file(job.cluster)})
@@ -132,7 +132,14 @@ _AS_THEY_ARE = Altering()
 
 def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
     """List and hash the inputs of a job, then do what comes after, under one claim and on the same workers."""
-    return run_over(job, makers, style, lambda: list_inputs(job.inputs, input_options(job)), then)
+
+    def list_items() -> Listing:
+        listing = list_inputs(job.inputs, input_options(job))
+        if isinstance(job, DedupJob):
+            pairing.check_block_columns(job.block_by, listing.media_columns)
+        return listing
+
+    return run_over(job, makers, style, list_items, then)
 
 
 def run_over(
@@ -287,7 +294,7 @@ def join_stages(
     root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
 ) -> None:
     summary["pairs"] = {}
-    pairing.check_block_columns(root, job.block_by)
+    pairing.check_block_columns(job.block_by, pairing.media_columns(root))
     rules = pairing.Rules(job.block_by, job.all_pairs, job.min_overlap, job.min_matches)
     most = 0 if job.all_pairs else job.max_neighbours
     annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None

@@ -10,10 +10,10 @@ import pyarrow as pa
 from jobs.dedup import Summary, _since, join_stages, run_over, wanted_to_join
 from jobs.match import match_stages, wanted_to_match
 from jobs.progress import Style, stage
-from pipeline import storage
+from pipeline import storage, tables
 from pipeline.config import EnrichJob
 from pipeline.run import Workers, cluster_from_file
-from pipeline.stages import enriching, live
+from pipeline.stages import enriching, live, pairing
 from pipeline.stages.enriching import Addressed, Source
 from pipeline.stages.listing import list_uris
 
@@ -29,6 +29,7 @@ def run_enrich(job: EnrichJob, style: Style) -> Summary:
     lists = sorted({listed.name for one in to_match for listed in one.lists}) if job.known else None
     wanted = enriching.Wanted(makers, lists, job.prefix)
     enriching.check_columns(source, wanted)
+    pairing.check_block_columns(job.block_by, tables.MEDIA.names)
     addressed = enriching.read_uris(source)
 
     def list_items() -> pa.Table:

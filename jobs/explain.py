@@ -1,19 +1,22 @@
 """The job `explain`: show all that the tables say of one item."""
 
-import json
 from typing import Any
 
+from jobs.progress import Style
 from pipeline import storage
+from pipeline.config import ExplainJob
 from pipeline.stages import explaining
 
 
-def run_explain(output: str, given: str, as_json: bool) -> str:
-    """What the tables of an output say of an item, as text to read or as JSON."""
-    root = storage.absolute(output)
-    found = explaining.explain(root, explaining.find_item(root, given))
-    if as_json:
-        return json.dumps(found, indent=1, default=lambda value: value.isoformat(), ensure_ascii=False)
-    return "\n".join([found["media"]["uri"], *(f"  {title:9}{line}" for title, line in _lines(found))])
+def run_explain(job: ExplainJob, _: Style) -> dict[str, Any]:
+    """What the tables of an output say of an item."""
+    root = storage.absolute(job.output)
+    return explaining.explain(root, explaining.find_item(root, job.uri))
+
+
+def show_explained(found: dict[str, Any]) -> None:
+    """The same as text to read, on standard output."""
+    print("\n".join([found["media"]["uri"], *(f"  {title:9}{line}" for title, line in _lines(found))]))
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,23 +2,14 @@
 
 import time
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobs.dedup import _since
 from jobs.progress import Style, stage
 from pipeline import storage
+from pipeline.config import ExportJob
 from pipeline.errors import RunError, UsageError
 from pipeline.stages import exporting
-
-
-class ExportJob(NamedTuple):
-    """What is to be exported, and where to."""
-
-    output: str  # that of an earlier job
-    survivors: str | None
-    form: str  # a key of exporting.FORMS
-    delete_list: str | None
-    with_errors: bool
 
 
 def run_export(job: ExportJob, style: Style) -> dict[str, Any]:
@@ -45,7 +36,7 @@ def run_export(job: ExportJob, style: Style) -> dict[str, Any]:
 
 
 def _survivors(dest: str, decided: exporting.Decided, job: ExportJob, style: Style) -> dict[str, Any]:
-    survivors = exporting.survivors(decided, job.with_errors)
+    survivors = exporting.survivors(decided, not job.without_errors)
     done: Counter[str] = Counter()
     failures: list[str] = []
     with stage(style, "export", len(survivors), "items") as advance:
@@ -56,3 +47,13 @@ def _survivors(dest: str, decided: exporting.Decided, job: ExportJob, style: Sty
     if failures:
         raise RunError(f"{len(failures):,} of {len(survivors):,} items could not be exported, first: {failures[0]}")
     return {"folder": dest, "items": len(survivors), **done}
+
+
+def show_export(summary: dict[str, Any]) -> None:
+    """What was done, on standard output."""
+    if done := summary.get("survivors"):
+        files = f"{done['written']:,} files written, {done['there']:,} there already, {done['missing']:,} missing"
+        print(f"survivors: {done['items']:,} items in {done['folder'].removeprefix('file://')} ({files})")
+    if summary["delete_list"]:
+        print(f"delete list: {summary['delete_list']}; nothing was deleted")
+    print(f"not kept: {summary['dropped']:,} items, {summary['bytes_saved']:,} bytes saved without them")

@@ -267,6 +267,26 @@ OUTPUT_OR_INPUTS: Options = {
         list[str] | None, typer.Argument(metavar="OUT|INPUT…", help="An output with hashes, or media to hash first.")
     ],
 }
+EXPORT: Options = {
+    "output": Annotated[str | None, typer.Argument(metavar="OUT", help="An output that has groups.")],
+    "survivors": Annotated[
+        str | None, typer.Option("--survivors", metavar="DEST", help="Copy what is kept there, byte for byte.")
+    ],
+    "form": Annotated[
+        str | None, typer.Option("--as", metavar="FORM", help="folder, tar (WebDataset) or parquet.  (default: folder)")
+    ],
+    "delete_list": Annotated[
+        str | None,
+        typer.Option("--delete-list", metavar="FILE", help="Write the uris that are not kept: .txt or .csv."),
+    ],
+    "without_errors": Annotated[
+        bool | None, typer.Option("--without-errors", help="Leave out items that could not be decoded.")
+    ],
+}
+EXPLAIN: Options = {
+    "output": Annotated[str | None, typer.Argument(metavar="OUT", help="An output.")],
+    "uri": Annotated[str | None, typer.Argument(metavar="URI", help="An item: its uri, its path, or the end of it.")],
+}
 ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE.yaml", help="Settings; a flag beats the file.")
 ]

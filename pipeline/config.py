@@ -76,11 +76,16 @@ class Job(_Strict):
     """What every job has."""
 
     output: str = Field(description="folder or url of the tables")
+
+
+class HashesJob(Job):
+    """What a job has that works with hashes."""
+
     hashers: tuple[str, ...] = Field(("phash:hash_size=16@0.2",), min_length=1, description="SPEC or SPEC@THRESHOLD")
     cluster: str | dict[str, Any] = Field("local", description="none, local, tcp://HOST:PORT, or settings")
 
 
-class InputJob(Job):
+class InputJob(HashesJob):
     """What a job has that lists and decodes inputs."""
 
     inputs: tuple[str, ...] = Field(min_length=1, description="folders, globs, files, archives, lists")
@@ -103,7 +108,7 @@ class HashJob(InputJob):
     isometric: bool = Field(False, description="hash the flips and quarter turns too, and match them")
 
 
-class JoinJob(Job):
+class JoinJob(HashesJob):
     """PAIRS and GROUPS of the hashes that an output already has."""
 
     radius_bits: int | None = Field(None, ge=0, description="instead of a threshold, with a single hasher")
@@ -217,6 +222,23 @@ class BenchmarkJob(InputJob):
     block_rows: int = Field(65_536, gt=0, description="hashes per side of a tile")
 
 
+class ExportJob(Job):
+    """What is kept, copied; what is not, listed."""
+
+    output: str = Field(description="an output that has groups")
+    survivors: str | None = Field(None, description="folder or url that what is kept is copied to")
+    form: str = Field("folder", description="of the copy: folder, tar or parquet")
+    delete_list: str | None = Field(None, description="file for the uris that are not kept: .txt or .csv")
+    without_errors: bool = Field(False, description="leave out items that could not be decoded")
+
+
+class ExplainJob(Job):
+    """All rows about one item."""
+
+    output: str = Field(description="an output")
+    uri: str = Field(description="an item: its uri, its path, or the end of it")
+
+
 JOBS: dict[str, type[Job]] = {
     "dedup": DedupJob,
     "hash": HashJob,
@@ -224,6 +246,8 @@ JOBS: dict[str, type[Job]] = {
     "match": MatchJob,
     "enrich": EnrichJob,
     "benchmark": BenchmarkJob,
+    "export": ExportJob,
+    "explain": ExplainJob,
 }
 
 J = TypeVar("J", bound=Job)
@@ -340,4 +364,10 @@ def _dump(model: type[BaseModel], indent: str, lines: list[str]) -> None:
         lines.append(f"{indent}{name}: {text}  # {field.description}")
 
 
-_EXAMPLES: dict[str, Any] = {"inputs": ("photos",), "output": "out", "known": ("known.csv",), "uri_column": "url"}
+_EXAMPLES: dict[str, Any] = {
+    "inputs": ("photos",),
+    "output": "out",
+    "known": ("known.csv",),
+    "uri_column": "url",
+    "uri": "photos/a.jpg",
+}

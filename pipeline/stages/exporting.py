@@ -7,30 +7,34 @@ the output have in common; for members of containers, the container is a folder 
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
+import sys
 import tarfile
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from hashlib import blake2b
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage, tables
-from pipeline.errors import MissingError, RunError, TransientError, UsageError
+from pipeline.errors import MediaError, MissingError, RunError, UndecodableError, UsageError
 
 _SIDECARS = (".json", ".txt")
 _SHARD_ITEMS, _SHARD_BYTES = 10_000, 1 << 30
 _ROW_GROUP_BYTES = 64 << 20  # of the Parquet form: what is held
 _THREADS = 16
+_MEMBERS_AT_A_TIME = 1_000  # whose sidecars are held
+_LARGE_BYTES = 16 << 20  # larger members are read bit by bit, where they can be
 _CHUNK = 8 << 20
-_MEMBER = re.compile(r"(?P<container>.*)#member=(?P<number>\d+)")
 _MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as the Hugging Face datasets have it
 _EXPORTED = pa.schema(
     [
@@ -109,9 +113,13 @@ def saved(decided: Decided) -> Saved:
 
 
 def survivors(decided: Decided, with_errors: bool = True) -> list[Item]:
-    """The items to keep, by uri. Raises UsageError when two would have one path."""
+    """The items to keep, by container and uri. Raises UsageError when two would have one path."""
     names = decided.items.select(["uri", "format"]).to_pylist()
-    paths = _paths([_flat(row["uri"], row["format"]) for row in names])
+    folders = {found for row in names if (found := storage.container_of(row["uri"])) != row["uri"]}
+    flat = [_flat(row["uri"], row["format"]) for row in names]  # a container, if it is an item, goes into its folder
+    paths = _paths(
+        [[*parts, parts[-1]] if row["uri"] in folders else parts for row, parts in zip(names, flat, strict=True)]
+    )
     wanted = decided.items["keep"]
     if not with_errors:
         wanted = pc.and_(wanted, pc.is_null(decided.items["error_class"]))
@@ -120,21 +128,22 @@ def survivors(decided: Decided, with_errors: bool = True) -> list[Item]:
     for row in rows:
         if (other := taken.setdefault(row["path"], row["uri"])) != row["uri"]:
             raise UsageError(f"{other} and {row['uri']} would both become {row['path']!r}; export them separately")
-    return [
+    items = [
         Item(row["uri"], row["path"], row["size"], row["version"], row["sha256"], row["error_class"] is not None)
         for row in rows
     ]
+    return sorted(items, key=lambda item: (storage.container_of(item.uri), item.uri))
 
 
 def _flat(uri: str, kind: str | None) -> list[str]:
     """The parts of a uri as folders and a name: store, folders, container, member."""
-    inner, chained, outer = uri.partition("::")
-    if chained:
-        return [*_flat(outer, None), *inner.partition("://")[2].split("/")]
-    if found := _MEMBER.fullmatch(uri):
-        return [*_flat(found["container"], None), f"{found['number']}.{(kind or 'bin').lower()}"]
-    store, _, path = uri.partition("://")
-    return [store, *path.split("/")]
+    container = storage.container_of(uri)
+    if container == uri:
+        store, _, path = uri.partition("://")
+        return [store, *path.split("/")]
+    if uri.startswith(container):
+        return [*_flat(container, None), f"{uri.rpartition('=')[2]}.{(kind or 'bin').lower()}"]
+    return [*_flat(container, None), *uri.removesuffix(f"::{container}").partition("://")[2].split("/")]
 
 
 def _paths(flat: Sequence[Sequence[str]]) -> list[str]:
@@ -159,7 +168,7 @@ def check_place(given: str, decided: Decided, root: str | None = None) -> None:
     dest = storage.absolute(given)
     if root and (storage.is_inside(dest, root) or storage.is_inside(root, dest)):
         raise UsageError(f"{given!r} and the output {root} lie inside each other; give another folder")
-    uris = [uri.rpartition("::")[2].partition("#member=")[0] for uri in decided.items["uri"].to_pylist()]
+    uris = [storage.container_of(uri) for uri in decided.items["uri"].to_pylist()]
     folders = {uri.rpartition("/")[0] for uri in uris}
     above = dest
     while "/" in (above := above.rstrip("/")):
@@ -186,42 +195,33 @@ def _is_input(folder: str, given: str) -> bool:
 
 def copy_files(dest: str, items: Sequence[Item]) -> Iterator[Receipt]:
     """Copy each item and its sidecars to its path, byte for byte; files that are there already are compared."""
-    _names.cache_clear()
+    waiting: deque[Future[Receipt]] = deque()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
-        for start in range(0, len(items), 64 * _THREADS):
-            yield from pool.map(lambda item: _copied(dest, item), items[start : start + 64 * _THREADS])
+        for source in _sources(items):
+            waiting.append(pool.submit(_copied, dest, source))
+            if len(waiting) > _THREADS:  # no more are held
+                yield waiting.popleft().result()
+        yield from (one.result() for one in waiting)
 
 
-def _copied(dest: str, item: Item) -> Receipt:
+def _copied(dest: str, source: "Source") -> Receipt:
+    item = source.item
     try:
-        new = storage.copy(item.uri, dest, item.path, item.sha256)
-        stem = os.path.splitext(item.path)[0]  # noqa: PTH122 - of a name on any store
-        also = [storage.copy(uri, dest, stem + suffix, None) for suffix, uri in _sidecars(item).items()]
-    except (MissingError, TransientError, UsageError, RunError) as error:
+        new = storage.copy(item.uri, dest, item.path, item.sha256, source.opened)
+        also = [
+            storage.copy(item.uri, dest, source.stem + suffix, None, opened) for suffix, opened in source.beside.items()
+        ]
+    except (MediaError, UsageError, RunError) as error:
         return _not_exported(item, error)
     written = sum([new, *also])
     return Receipt(1, item.size, written=written, there=1 + len(also) - written)
 
 
 def _not_exported(item: Item, error: Exception) -> Receipt:
-    if item.failed and isinstance(error, MissingError):
+    if item.failed and isinstance(error, MissingError | UndecodableError):
         return Receipt(1, 0, missing=1)
     said = str(error)
     return Receipt(1, 0, failures=(said if item.uri in said or item.path in said else f"{item.uri}: {said}",))
-
-
-def _sidecars(item: Item) -> dict[str, str]:
-    """The files beside an item with its stem, by suffix. Members of containers have none."""
-    if "::" in item.uri or "#member=" in item.uri:
-        return {}
-    folder, _, name = item.uri.rpartition("/")
-    stem = os.path.splitext(name)[0]  # noqa: PTH122
-    return {suffix: f"{folder}/{stem}{suffix}" for suffix in _SIDECARS if f"{stem}{suffix}" in _names(folder)}
-
-
-@lru_cache(maxsize=64)
-def _names(folder: str) -> frozenset[str]:
-    return frozenset(storage.list_folder(folder))
 
 
 def write_tars(dest: str, items: Sequence[Item]) -> Iterator[Receipt]:
@@ -234,14 +234,13 @@ def write_parquet(dest: str, items: Sequence[Item]) -> Iterator[Receipt]:
     yield from _shards(dest, "parquet", items, _write_rows)
 
 
-Content = tuple[Item, IO[bytes], dict[str, bytes]]  # with its sidecars
+Content = tuple[Item, IO[bytes], dict[str, bytes]]  # with its sidecars, by path
 
 
 def _shards(
     dest: str, suffix: str, items: Sequence[Item], write: Callable[[Any, Iterator[Content]], None]
 ) -> Iterator[Receipt]:
     """Write items shard by shard. A shard is named by what it holds, so one that is there is done."""
-    _names.cache_clear()
     shards = {_shard_name(number, cut, suffix): cut for number, cut in enumerate(_cut(items))}
     present = set(storage.list_names(dest))
     if others := sorted(present - shards.keys()):
@@ -286,31 +285,39 @@ def _shard_name(number: int, items: Sequence[Item], suffix: str) -> str:
 
 def _contents(items: Sequence[Item], failed: list[Receipt]) -> Iterator[Content]:
     """Each item that can be read as it was hashed; what becomes of the others goes to `failed`."""
-    for item in items:
+    for source in _sources(items):
+        item = source.item
         with tempfile.SpooledTemporaryFile(_ROW_GROUP_BYTES) as file:
             try:
                 digest = hashlib.sha256()
-                with storage.open_object(item.uri) as source:
-                    while chunk := source.read(_CHUNK):
+                with source.opened() as opened:
+                    while chunk := opened.read(_CHUNK):
                         digest.update(chunk)
                         file.write(chunk)
                 if item.sha256 not in (None, digest.hexdigest()):
                     raise UsageError(f"{item.uri} has changed since it was hashed; run the job that hashed it again")
-                beside = {suffix: storage.read_object(uri) for suffix, uri in _sidecars(item).items()}
-            except (MissingError, TransientError, UsageError) as error:
+                beside = {source.stem + suffix: _all_of(opened) for suffix, opened in source.beside.items()}
+            except (MediaError, UsageError) as error:
                 failed.append(_not_exported(item, error))
                 continue
             file.seek(0)
             yield item, file, beside
 
 
+def _all_of(opened: storage.Opener) -> bytes:
+    with opened() as file:
+        return file.read()
+
+
 def _write_tar(sink: Any, contents: Iterator[Content]) -> None:
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        last: dict[str, bytes] = {}
         for item, file, beside in contents:
-            stem = os.path.splitext(item.path)[0]  # noqa: PTH122
             _add(tar, item.path, file)
-            for suffix, data in beside.items():
-                _add(tar, stem + suffix, io.BytesIO(data))
+            for path, data in beside.items():
+                if path not in last:  # two items may share one, and are neighbours then
+                    _add(tar, path, io.BytesIO(data))
+            last = beside
 
 
 def _add(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
@@ -326,7 +333,7 @@ def _write_rows(sink: Any, contents: Iterator[Content]) -> None:
     with pq.ParquetWriter(sink, _EXPORTED, compression="zstd", use_dictionary=False) as writer:
         for item, file, beside in contents:
             data = file.read()
-            texts = {suffix[1:]: text.decode(errors="replace") for suffix, text in beside.items()}
+            texts = {path.rpartition(".")[2]: text.decode(errors="replace") for path, text in beside.items()}
             rows.append({"uri": item.uri, "media": {"bytes": data, "path": item.path}, **texts})
             size += len(data)
             if size > _ROW_GROUP_BYTES:
@@ -336,6 +343,100 @@ def _write_rows(sink: Any, contents: Iterator[Content]) -> None:
 
 
 FORMS = {"folder": copy_files, "tar": write_tars, "parquet": write_parquet}
+
+
+# --- where it comes from ----------------------------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """One item to export, and what lies beside it."""
+
+    item: Item
+    opened: storage.Opener
+    stem: str  # of the paths of its sidecars
+    beside: dict[str, storage.Opener]  # its sidecars by suffix, with the dot
+
+
+def _sources(items: Sequence[Item]) -> Iterator[Source]:
+    """Where each item is read from: files one by one; members of a container together, in the order of their places."""
+    _names.cache_clear()
+    for container, group in itertools.groupby(items, lambda item: storage.container_of(item.uri)):
+        members = []
+        for item in group:
+            if item.uri == container:
+                yield _file(item)
+            else:
+                members.append(item)
+        if members:
+            yield from _members(container, members)
+
+
+def _file(item: Item) -> Source:
+    """An item that is a file, with the files of its stem beside it."""
+    folder, _, name = item.uri.rpartition("/")
+    stem = os.path.splitext(name)[0]  # noqa: PTH122 - of a name on any store
+    names = {suffix: f"{stem}{suffix}" for suffix in _SIDECARS}
+    beside = {suffix: _opener(f"{folder}/{name}") for suffix, name in names.items() if name in _names(folder)}
+    return Source(item, _opener(item.uri), os.path.splitext(item.path)[0], beside)  # noqa: PTH122
+
+
+@lru_cache(maxsize=64)
+def _names(folder: str) -> frozenset[str]:
+    return frozenset(storage.list_folder(folder))
+
+
+def _members(container: str, items: Sequence[Item]) -> Iterator[Source]:
+    """Members of one container. Their sidecars are those of WebDataset: alike up to the first dot of their name."""
+    uris = [item.uri for item in items]
+    try:
+        rows = list(
+            zip(items, storage.find_members(container, uris), storage.sidecars_of(container, uris), strict=True)
+        )
+    except MediaError as error:
+        yield from (Source(item, _holding(error), "", {}) for item in items)
+        return
+    rows.sort(key=lambda row: row[1].member.offset if row[1] and row[1].member else -1)
+    for start in range(0, len(rows), _MEMBERS_AT_A_TIME):
+        batch = rows[start : start + _MEMBERS_AT_A_TIME]
+        sidecars = {held.uri: _wanted(held.uri, held.entry) for _, _, beside in batch for held in beside.values()}
+        in_order = sorted(sidecars.values(), key=lambda one: one.member.offset if one.member else -1)
+        texts = dict(zip([one.uri for one in in_order], _read(in_order), strict=True))
+        contents = _read([_wanted(item.uri, entry) for item, entry, _ in batch if not _is_large(entry)])
+        for item, entry, beside in batch:
+            opened = _opener(item.uri, entry and entry.member) if _is_large(entry) else _holding(next(contents))
+            folder, slash, name = item.path.rpartition("/")
+            stem = folder + slash + name.partition(".")[0]
+            yield Source(item, opened, stem, {f".{kind}": _holding(texts[one.uri]) for kind, one in beside.items()})
+
+
+def _is_large(entry: storage.Entry | None) -> bool:
+    """Is it better read bit by bit? What lies compressed cannot be."""
+    return bool(entry and entry.member and entry.member.kind in ("tar", "zip") and (entry.size or 0) > _LARGE_BYTES)
+
+
+def _wanted(uri: str, entry: storage.Entry | None) -> storage.Wanted:
+    if entry is None:
+        return storage.Wanted(uri, None, None, "its container no longer holds it")
+    return storage.Wanted(uri, entry.size, entry.member, entry.fault)
+
+
+def _read(wanted: Sequence[storage.Wanted]) -> Iterator[storage.Content | MediaError]:
+    return storage.read_ahead(wanted, max_bytes=sys.maxsize)
+
+
+def _opener(uri: str, place: storage.Member | None = None) -> storage.Opener:
+    return lambda: storage.open_object(uri, place=place)
+
+
+def _holding(content: storage.Content | MediaError) -> storage.Opener:
+    """What opens bytes that are held, or fails as their reading did."""
+
+    def opened() -> BinaryIO:
+        if isinstance(content, MediaError):
+            raise content
+        return io.BytesIO(content.data)
+
+    return opened
 
 
 # --- what is not kept -------------------------------------------------------------------------------------------------

@@ -40,6 +40,11 @@ class Listing:
             yield pa.concat_tables([self.schema.empty_table(), *parts])
 
     @property
+    def media_columns(self) -> list[str]:
+        """The columns that MEDIA will have."""
+        return [*tables.MEDIA.names, *self.carried]
+
+    @property
     def carried(self) -> list[str]:
         """The names of the columns that inputs say of items."""
         names: list[str] = self.schema.names[len(tables.LISTED) :]

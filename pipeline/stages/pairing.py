@@ -1,7 +1,7 @@
 """PAIRS and HUBS: from matching hashes to pairs of items."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -145,10 +145,14 @@ def check_block_rule(rule: str) -> None:
         raise UsageError(f"--block-by {rule!r} is not a regular expression: {error}") from error
 
 
-def check_block_columns(root: str, rules: Sequence[str]) -> None:
-    """Raises UsageError unless MEDIA has the columns that these rules name."""
+def media_columns(root: str) -> set[str]:
+    """The columns that MEDIA of an output has."""
     parts = storage.read_manifest(root).get("media", [])
-    known = {name for part in parts for name in tables.columns_of(root, part)} if parts else set(tables.MEDIA.names)
+    return {name for part in parts for name in tables.columns_of(root, part)} if parts else set(tables.MEDIA.names)
+
+
+def check_block_columns(rules: Sequence[str], known: Collection[str]) -> None:
+    """Raises UsageError unless the columns that these rules name are among those of MEDIA."""
     for rule in rules:
         kind, _, column = rule.partition(":")
         if kind == "column" and column not in known:

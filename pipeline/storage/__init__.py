@@ -15,7 +15,8 @@ A *root* is the uri of an output folder; a *name* is a path below a root, such a
     manifest    which parts are live
 """
 
-from pipeline.storage.copies import copy
+from pipeline.storage.containers import Held, find_members
+from pipeline.storage.copies import Opener, copy
 from pipeline.storage.listing import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,
@@ -27,7 +28,7 @@ from pipeline.storage.listing import (
     open_archives,
 )
 from pipeline.storage.manifest import MANIFEST, commit_manifest, read_manifest
-from pipeline.storage.members import Member, container_of, numbered
+from pipeline.storage.members import Entry, Member, container_of, numbered
 from pipeline.storage.parts import (
     TEMPORARY,
     create,
@@ -42,6 +43,7 @@ from pipeline.storage.parts import (
     writing,
 )
 from pipeline.storage.reading import Content, Wanted, open_object, read_ahead, read_object
+from pipeline.storage.sidecars import sidecars_of
 from pipeline.storage.urls import absolute, forget, is_inside, is_local, local_path, redacted, resolved, secret_in
 
 __all__ = [
@@ -51,8 +53,11 @@ __all__ = [
     "TEMPORARY",
     "VIDEO_SUFFIXES",
     "Content",
+    "Entry",
+    "Held",
     "Listed",
     "Member",
+    "Opener",
     "Wanted",
     "absolute",
     "commit_manifest",
@@ -61,6 +66,7 @@ __all__ = [
     "create",
     "delete",
     "delete_unfinished",
+    "find_members",
     "forget",
     "is_inside",
     "is_local",
@@ -81,6 +87,7 @@ __all__ = [
     "redacted",
     "resolved",
     "secret_in",
+    "sidecars_of",
     "total_size",
     "write",
     "writing",

@@ -1,12 +1,12 @@
 """Containers opened: what an archive holds, and the one member that a uri names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.errors import MissingError, UndecodableError
 from pipeline.storage import packed, tars, zips
-from pipeline.storage.members import Address, Entry, Member, addresses, archive_protocol, numbered
+from pipeline.storage.members import Address, Entry, Member, address, addresses, archive_protocol, numbered
 from pipeline.storage.objects import Window, facts
 
 _WALKS: dict[str | None, Callable[[Window], Iterator[Entry]]] = {"tar": tars.entries, "zip": zips.entries}
@@ -38,33 +38,53 @@ def located(uri: str, named: Address) -> tuple[Member, int | None]:
 
     Raises MissingError where there is none, UndecodableError where it cannot be read.
     """
-    if named.number is not None and named.container.lower().endswith(".parquet"):
-        return _row(named.container, named.number), None
-    found = facts(named.container)
-    entry = _index(named.container, found.size or 0, found.version).get(uri)
+    (entry,) = find_members(named.container, [uri])
     if entry is None:
-        raise MissingError(f"the archive has no such member: {named.container}")
+        raise MissingError(f"{named.container} holds no such member")
     if entry.fault or entry.member is None:
         raise UndecodableError(entry.fault or "it has no bytes")
     return entry.member, entry.size
 
 
-@lru_cache(maxsize=8)
-def _index(container: str, size: int, version: str) -> dict[str, Entry]:
+def find_members(container: str, uris: Sequence[str]) -> list[Entry | None]:
+    """What these uris of one container name, in order, with one look through it; None for what it does not hold.
+
+    Raises MissingError or TransientError where it cannot be read, UndecodableError where it is no container.
+    """
+    if container.lower().endswith(".parquet"):
+        numbers = [named.number if (named := address(uri)) else None for uri in uris]
+        return _rows(container, numbers)
+    held = held_by_uri(container)
+    return [held.get(uri) for uri in uris]
+
+
+def held_by_uri(container: str) -> dict[str, Entry]:
     """The entries of an archive by uri; each under its number too."""
-    del version  # another content is another index
     if not is_archive(container):
         raise MissingError(f"not an archive by its name: {container}")
+    found = facts(container)
+    return _index(container, found.size or 0, found.version)
+
+
+@lru_cache(maxsize=8)
+def _index(container: str, size: int, version: str) -> dict[str, Entry]:
+    del version  # another content is another index
     held = held_in(container, size)
     found = {numbered(container, number): one.entry for number, one in enumerate(held)}
     return found | {one.uri: one.entry for one in held if one.entry.name is not None}
 
 
-def _row(container: str, number: int) -> Member:
+def _rows(container: str, numbers: Sequence[int | None]) -> list[Entry | None]:
     from pipeline.storage import rows  # brings Arrow, of which the child has no use
 
     with rows.opened(container) as file:
         column = rows.bytes_column(file.schema_arrow, None)
-        if column is None or number >= file.metadata.num_rows:
-            raise MissingError("the file has no such row, or no column of image bytes")
-        return Member(container, "row", number, int(rows.estimates(file, column)[number]), 0, None, column)
+        if column is None:
+            return [None] * len(numbers)
+        spans = rows.estimates(file, column).tolist()
+    return [
+        Entry(str(number), None, Member(container, "row", number, spans[number], 0, None, column), None)
+        if number is not None and number < len(spans)
+        else None
+        for number in numbers
+    ]

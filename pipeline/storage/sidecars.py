@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import MediaError
-from pipeline.storage.containers import Held
+from pipeline.storage.containers import Held, held_by_uri, is_archive
+from pipeline.storage.members import Entry
 from pipeline.storage.reading import Wanted, read_ahead
 
 SUFFIXES = ("json", "txt")
@@ -35,6 +36,23 @@ class Sidecars:
         if (text := self._texts.get((key, "txt"))) is not None:
             fields["txt"] = text
         return fields or None
+
+
+def sidecars_of(container: str, uris: Sequence[str]) -> list[dict[str, Held]]:
+    """The sidecars beside each of these members of one container, by suffix; rows of a Parquet file have none.
+
+    Raises MissingError or TransientError where it cannot be read.
+    """
+    if not is_archive(container):
+        return [{} for _ in uris]
+    held = held_by_uri(container)
+    found: dict[str, dict[str, Held]] = {}
+    for uri, entry in held.items():
+        key, suffix = _parts(entry.name or "")
+        if entry.member and suffix in SUFFIXES:
+            found.setdefault(key, {}).setdefault(suffix, Held(uri, entry))
+    none = Entry(None, None, None, None)
+    return [found.get(_parts(held.get(uri, none).name or "")[0], {}) for uri in uris]
 
 
 def _parts(name: str) -> tuple[str, str]:

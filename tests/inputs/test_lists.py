@@ -11,9 +11,9 @@ import pytest
 from conftest import PHOTOS, rows
 from tools.https_service import Reply, service
 
-from jobs.dedup import run_hash
+from jobs.dedup import run_dedup, run_hash
 from pipeline import storage, tables
-from pipeline.config import HashJob
+from pipeline.config import DedupJob, HashJob
 from pipeline.errors import UsageError
 
 
@@ -104,6 +104,23 @@ def test_lists_that_cannot_be_meant(how: str, tmp_path: Path) -> None:
         hash_only(tmp_path / name, tmp_path / "out", **settings)
     assert "\n" not in str(caught.value) and "p4ss" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_within_a_column_of_a_list(photos: Path, tmp_path: Path) -> None:
+    for name in ("copy1.jpg", "copy2.jpg"):
+        shutil.copy(PHOTOS[0], photos / name)
+    (tmp_path / "list.csv").write_text(
+        f"path,shop\n{photos}/{PHOTOS[0].name},a\n{photos}/copy1.jpg,b\n{photos}/copy2.jpg,a\n"
+    )
+    job = {"inputs": [str(tmp_path / "list.csv")], "output": str(tmp_path / "out"), "block_by": ["column:shop"]}
+    job |= {"cluster": "none", "child": {"enabled": False}}
+    run_dedup(DedupJob.model_validate(job), "none")
+    (pair,) = rows(tmp_path / "out", "pairs/hasher=phash-hash_size-16")
+    assert {str(pair[name])[-9:] for name in ("uri_a", "uri_b")} == {"copy2.jpg", PHOTOS[0].name[-9:]}
+    job |= {"output": str(tmp_path / "new"), "block_by": ["column:shop"], "columns": ["none"]}
+    with pytest.raises(UsageError, match="--block-by 'column:shop': MEDIA has no such column"):
+        run_dedup(DedupJob.model_validate(job), "none")
+    assert not (tmp_path / "new").exists()
 
 
 def test_columns_of_two_lists_that_do_not_meet(photos: Path, tmp_path: Path) -> None:

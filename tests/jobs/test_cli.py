@@ -109,6 +109,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "unknown cluster": (["hash", "photos", "-o", "out", "--cluster", "huge"], "unknown cluster 'huge'"),
     "unknown protocol": (["hash", "photos", "-o", "s4://out"], "unknown protocol 's4'"),
     "block by nothing": (["dedup", "photos", "-o", "out", "--block-by", "colour"], "unknown --block-by 'colour'"),
+    "block by no column": (["dedup", "photos", "-o", "out", "--block-by", "column:shape"], "MEDIA has no such column"),
     "block by no pattern": (["dedup", "photos", "-o", "out", "--block-by", "pattern:("], "is not a regular expression"),
     "join of nothing": (["join", "photos"], "is not an output of neardup"),
     "unknown job": (["config", "dedupe"], "unknown job 'dedupe'"),

@@ -341,6 +341,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a folder of others": (["photos", "--uri-column", "url"], "holds no files that end in .parquet"),
     "no column given": (["t.parquet"], "'uri_column' is missing"),
     "no such column": (["t.parquet", "--uri-column", "uri"], "no single column 'uri' of uris; it has id, url"),
+    "block by no column": (["t.parquet", "--uri-column", "url", "--block-by", "column:id"], "MEDIA has no such column"),
     "no text": (["t.parquet", "--uri-column", "id"], "is int64, not text"),
     "a column in the way": (["clash.parquet", "--uri-column", "url"], "'Width' already; rename the new ones: --prefix"),
     "a partition in the way": (["hive", "--uri-column", "url"], "has a column 'group' already"),

@@ -6,34 +6,38 @@ import json
 import os
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import rows
+from conftest import SAMPLES, rows
 from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.dedup import run_dedup, run_hash
-from jobs.export import ExportJob, run_export
+from jobs.export import run_export
 from pipeline import storage
-from pipeline.config import DedupJob, HashJob
+from pipeline.config import DedupJob, ExportJob, HashJob
 from pipeline.errors import RunError, UsageError
 from pipeline.stages import exporting
+from pipeline.storage import packed as packed_tars
 
 NOT_IN_CHILD: dict[str, Any] = {"child": {"enabled": False}, "cluster": "none", "hashers": ["pdq@0.2"]}
 
 
 def export(output: Path | str, survivors: object = None, **changes: Any) -> dict[str, Any]:
-    job = ExportJob(str(output), survivors and str(survivors), "folder", None, True)
-    return run_export(job._replace(**changes), "none")
+    given = {"output": str(output), "survivors": survivors and str(survivors), **changes}
+    return run_export(ExportJob.model_validate(given), "none")
 
 
-def dedup(photos: Path, output: Path) -> dict[str, Any]:
-    return run_dedup(DedupJob.model_validate({"inputs": [str(photos)], "output": str(output), **NOT_IN_CHILD}), "none")
+def dedup(photos: Path, output: Path, **settings: Any) -> dict[str, Any]:
+    job = {"inputs": [str(photos)], "output": str(output), **NOT_IN_CHILD, **settings}
+    return run_dedup(DedupJob.model_validate(job), "none")
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -82,7 +86,7 @@ def test_survivors_and_their_sidecars_are_copied_as_they_are(corpus: Path, out: 
 
 
 def test_failed_items_stay_out_if_asked_and_may_be_missing(corpus: Path, out: Path, tmp_path: Path) -> None:
-    export(out, tmp_path / "good", with_errors=False)
+    export(out, tmp_path / "good", without_errors=True)
     assert "text.jpg" not in content(tmp_path / "good") and len(content(tmp_path / "good")) == 14 - 1
     (corpus / "text.jpg").unlink()
     assert export(out, tmp_path / "clean")["survivors"]["missing"] == 1
@@ -141,6 +145,130 @@ def test_parquet_parts_hold_the_same_bytes(
     assert {row["uri"].rsplit("/", 1)[1] for row in found if row["json"]} == {"image1.jpg", "image5.jpg"}
     assert [row["txt"] for row in found if row["txt"]] == ['{"of": "sub/image5.txt"}']
     assert pq.ParquetFile(part).num_row_groups > 1
+
+
+@pytest.fixture
+def lake(photos: Path, tmp_path: Path) -> tuple[Path, dict[str, bytes]]:
+    """Photos in archives with sidecars, one cut off, and in a Parquet file; what is to be exported, by path."""
+    data = [photo.read_bytes() for photo in sorted(photos.iterdir())]
+    more = [(SAMPLES / "scratch" / f"{name}.jpg").read_bytes() for name in ("flower-bed", "pathway", "wooden-house")]
+    folder = tmp_path / "lake"
+    (folder / "in").mkdir(parents=True)
+    tars = {
+        "a.tar": [
+            ("x/1.jpg", data[0]),
+            ("x/1.json", b'{"n": 1}'),
+            ("2.v1.jpg", data[1]),
+            ("2.txt", b"two\xff"),
+            ("2.v2.jpg", more[0]),
+        ],
+        "b.tar.gz": [
+            ("late.jpg", data[2]),
+            ("k.jpg", more[1]),
+            ("j.jpg", more[2]),
+            ("early.jpg", data[3]),
+            ("late.json", b"[]"),
+            ("early.txt", b""),
+        ],
+        "c.tar": [("dup.jpg", data[4]), ("dup.jpg", data[5]), ("dup.json", b"{}"), ("../up.jpg", data[6])],
+        "cut.tar": [("whole.jpg", data[7]), ("gone.jpg", bytes(9_000))],
+    }
+    for name, members in tars.items():
+        with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as archive:
+            for member, content in members:
+                header = tarfile.TarInfo(member)
+                header.size = len(content)
+                archive.addfile(header, io.BytesIO(content))
+    (folder / "cut.tar").write_bytes((folder / "cut.tar").read_bytes()[: 512 * 3 + len(data[7])])
+    with zipfile.ZipFile(folder / "in" / "d.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("deep/8.jpg", data[8])
+        packed.writestr("deep/8.json", b'{"n": 8}')
+        packed.writestr("deep/0.jpg", data[0])  # a copy
+        packed.writestr("deep/0.txt", b"dropped")
+    table = pa.table({"image": [{"bytes": one, "path": "p.jpg"} for one in (data[9], data[1])], "label": [1, 2]})
+    pq.write_table(table, folder / "e.parquet", row_group_size=1)
+    shutil.copy(SAMPLES / "scratch" / "castle.jpg", folder / "f.jpg")
+    (folder / "f.json").write_text("beside")
+    os.utime(folder / "a.tar", (1000, 1000))  # the older of two copies is kept
+    return folder, {
+        "a.tar/x/1.jpg": data[0],
+        "a.tar/x/1.json": b'{"n": 1}',
+        "a.tar/2.v1.jpg": data[1],
+        "a.tar/2.v2.jpg": more[0],
+        "a.tar/2.txt": b"two\xff",
+        "c.tar/0.jpeg": data[4],
+        "c.tar/0.json": b"{}",
+        "c.tar/1.jpeg": data[5],
+        "c.tar/1.json": b"{}",
+        "c.tar/3.jpeg": data[6],
+        "b.tar.gz/late.jpg": data[2],
+        "b.tar.gz/k.jpg": more[1],
+        "b.tar.gz/j.jpg": more[2],
+        "b.tar.gz/late.json": b"[]",
+        "b.tar.gz/early.jpg": data[3],
+        "b.tar.gz/early.txt": b"",
+        "cut.tar/whole.jpg": data[7],
+        "cut.tar/cut.tar": (folder / "cut.tar").read_bytes(),
+        "in/d.zip/deep/8.jpg": data[8],
+        "in/d.zip/deep/8.json": b'{"n": 8}',
+        "e.parquet/0.jpeg": data[9],
+        "f.jpg": (SAMPLES / "scratch" / "castle.jpg").read_bytes(),
+        "f.json": b"beside",
+    }
+
+
+def test_members_of_containers_are_exported_byte_for_byte_in_every_form(
+    lake: tuple[Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, expected = lake
+    streams = []
+    begin = packed_tars._Stream.__init__
+    monkeypatch.setattr(packed_tars._Stream, "__init__", lambda self, uri: (streams.append(uri), begin(self, uri))[1])
+    monkeypatch.setattr(exporting, "_LARGE_BYTES", 20_000)  # some are read bit by bit
+    summary = dedup(folder, tmp_path / "out")
+    assert summary["listed"] == 18 and summary["failed"] == {"permanent": 2} and summary["groups"] == 2
+    before = content(folder)
+    listed = len(streams)
+    done = export(tmp_path / "out", tmp_path / "files")
+    assert content(tmp_path / "files") == expected
+    assert done["survivors"]["missing"] == 1 and len(streams) - listed <= 3  # one for each pass, however many members
+    again = export(tmp_path / "out", tmp_path / "files")["survivors"]
+    assert (again["written"], again["there"]) == (0, len(expected) + 1)  # a sidecar belongs to two
+    export(tmp_path / "out", tmp_path / "tars", form="tar")
+    (shard,) = (tmp_path / "tars").iterdir()
+    with tarfile.open(shard) as tar:
+        found = [(one.name, tar.extractfile(one).read()) for one in tar.getmembers()]  # type: ignore[union-attr]
+    assert dict(found) == expected and len(found) == len(expected)
+    export(tmp_path / "out", tmp_path / "parts", form="parquet")
+    (part,) = (tmp_path / "parts").iterdir()
+    rows_ = {row["media"]["path"]: row for row in pq.read_table(part).to_pylist()}
+    assert {path: row["media"]["bytes"] for path, row in rows_.items()} == {
+        path: data for path, data in expected.items() if not path.endswith((".json", ".txt"))
+    }
+    assert rows_["a.tar/x/1.jpg"]["json"] == '{"n": 1}' and rows_["b.tar.gz/early.jpg"]["txt"] == ""
+    assert content(folder) == before
+    for form in ("tars", "parts"):  # what was exported is an input again
+        out = tmp_path / f"again-{form}"
+        assert dedup(tmp_path / form, out, columns=["json"])["groups"] == 0
+        digests = {row["sha256"] for row in rows(out, "media") if not row["error"]}
+        assert digests == {row["sha256"] for row in rows(tmp_path / "out", "media") if not row["error"]}
+
+
+def test_a_container_that_is_gone_or_has_changed(lake: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
+    folder, _ = lake
+    dedup(folder, tmp_path / "out")
+    (folder / "c.tar").unlink()
+    shutil.copy(folder / "a.tar", folder / "b.tar.gz")
+    (folder / "in" / "d.zip").write_bytes(b"no zip")
+    with pytest.raises(RunError, match=r"8 of 16 items could not be exported, first: "):
+        export(tmp_path / "out", tmp_path / "files")
+    assert {name.split("/")[0] for name in content(tmp_path / "files")} == {
+        "a.tar",
+        "cut.tar",
+        "e.parquet",
+        "f.jpg",
+        "f.json",
+    }
 
 
 def test_delete_lists(corpus: Path, out: Path, tmp_path: Path) -> None:
@@ -261,6 +389,22 @@ def test_an_output_without_duplicates_can_be_exported(photos: Path, tmp_path: Pa
     done = export(tmp_path / "out", tmp_path / "clean", delete_list=str(tmp_path / "drop.txt"))
     assert content(tmp_path / "clean") == content(photos) and (tmp_path / "drop.txt").read_text() == ""
     assert (done["dropped"], done["bytes_saved"]) == (0, 0)
+
+
+def test_settings_come_from_a_file_and_flags_beat_it(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "export.yaml").write_text(f"output: {out}\nsurvivors: {tmp_path}/a\nform: tar\nwithout_errors: true\n")
+    arguments = ["export", "--config", str(tmp_path / "export.yaml")]
+    assert CliRunner().invoke(app, [*arguments, "--as", "folder"]).exit_code == 0
+    assert len(content(tmp_path / "a")) == 13 and "text.jpg" not in content(tmp_path / "a")
+    done = CliRunner().invoke(app, [*arguments, "--set", f"survivors={tmp_path}/b", "--set", "without_errors=false"])
+    assert done.exit_code == 0 and [name[-4:] for name in content(tmp_path / "b")] == [".tar"]
+    (tmp_path / "explain.yaml").write_text(f"output: {out}\nuri: image1.jpg\n")
+    done = CliRunner().invoke(app, ["explain", "--config", str(tmp_path / "explain.yaml")])
+    assert done.exit_code == 0 and "image1.jpg" in done.stdout.splitlines()[0]
+    for job, key in [("export", "delete_list: null"), ("explain", "uri: ")]:
+        assert key in CliRunner().invoke(app, ["config", job]).stdout
+    done = CliRunner().invoke(app, ["export", str(out), "--set", "survivers=x"])
+    assert done.exit_code == 2 and "did you mean 'survivors'?" in done.stderr
 
 
 def test_the_command_line(out: Path, tmp_path: Path) -> None:
