@@ -37,6 +37,7 @@ RUNS = {
     "ten-million": ("The join of ten million", ["benchmarks/join.py", "--stage", "10000000", "--workers", "2"]),
     "real": ("Speed and recall on real hashes", ["benchmarks/recall.py", "CORPUS", "--peers", "PYTHON"]),
     "thresholds": ("What the recommended thresholds find", ["benchmarks/corpus_recall.py", "CORPUS"]),
+    "crop": ("Rules of comparing crop-resistant hashes", ["benchmarks/crop_rules.py", "CORPUS"]),
     "benchmark": ("The benchmark job", ["benchmarks/benchmark_job.py", "CORPUS", "--oracle", "PYTHON"]),
     "synthetic": ("The benchmark of a million", ["benchmarks/benchmark_job.py", "--synthetic", "100000x1000000"]),
     "scores": (

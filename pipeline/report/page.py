@@ -8,9 +8,11 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from pipeline.errors import UsageError
 from pipeline.report.figures import CURVES, DISTANCES
 from pipeline.report.markdown import SEED_COLUMNS, percent, rates_table, seed_table
 from pipeline.report.results import Results
+from pipeline.transforms import parse
 
 _MOST_ROWS = 2000  # of a table on the page; all are in the CSV files
 _FOUND, _LOST = 95, 50  # percent of a transform's pictures: nearly all, and less than half
@@ -33,7 +35,7 @@ def render(results: Results, drawn: Mapping[str, bytes], confused: pd.DataFrame 
         categories=scored["category"].value_counts().sort_index().to_dict(),
         duplicates=len(originals) - len(scored),
         rate=results.rate,
-        transforms=results.transforms,
+        transforms={name: _described(text) for name, text in results.transforms.items()},
         at_best=_heat(results.recall_at_best()) if best else None,
         at_own=_heat(results.recall_matrix()) if best else None,
         curves=plots.get(CURVES),
@@ -70,6 +72,14 @@ def _heat(matrix: pd.DataFrame) -> dict[str, Any]:
     """A matrix of percentages as columns and rows of text, each with how dark its cell is."""
     rows = [(name, [None if pd.isna(v) else (percent(v), v / 100) for v in row]) for name, *row in matrix.itertuples()]
     return {"columns": list(matrix.columns), "rows": rows}
+
+
+def _described(text: str) -> list[str]:
+    """What each step of a transform does; the text itself where a function of the user's own is not at hand."""
+    try:
+        return [step.described for step in parse(text).steps]
+    except UsageError:
+        return [text]
 
 
 def _one_in(share: float | None) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 from pipeline.errors import UsageError
 from pipeline.transforms import colour, detail, drawing, geometry
 from pipeline.transforms.pixels import Pixels, as_pixels, check_pixels
-from pipeline.transforms.spec import arguments_text, parameters, parse_arguments, suggestion
+from pipeline.transforms.spec import arguments_text, full_text, parameters, parse_arguments, suggestion
 
 __all__ = ["TRANSFORMS", "Pixels", "Transform", "call", "encoded_png", "parse", "seed_of"]
 
@@ -84,6 +84,14 @@ class Step:
         """The text that stands for the step."""
         stated = arguments_text(self.arguments, parameters(_function(self.name)))
         return f"{self.name}:{stated}" if stated else self.name
+
+    @property
+    def described(self) -> str:
+        """The text with every parameter, and what the function says that it does."""
+        function = _function(self.name)
+        stated = full_text(self.arguments, parameters(function))
+        about = (inspect.getdoc(function) or "").partition("\n")[0]
+        return f"{self.name}{':' if stated else ''}{stated}{': ' if about else ''}{about}"
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,13 @@ def arguments_text(arguments: Iterable[tuple[str, Any]], known: dict[str, Parame
     )
 
 
+def full_text(arguments: Iterable[tuple[str, Any]], known: dict[str, Parameter]) -> str:
+    """As `arguments_text`, but with the defaults: what a reader must know who does not know them."""
+    values = {name: parameter.default for name, parameter in known.items()} | dict(arguments)
+    stated = [(name, value) for name, value in sorted(values.items()) if value not in (None, inspect.Parameter.empty)]
+    return ",".join(f"{name}={_text(value)}" for name, value in stated)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The way out after an unknown word: the nearest known one, or all of them."""
     names = sorted(known)

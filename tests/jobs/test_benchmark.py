@@ -1,6 +1,8 @@
 """`neardup benchmark`: real photos; its tables equal the library's, whatever the slices, tiles, kills and reruns."""
 
+import contextlib
 import html.parser
+import io
 import json
 import re
 import shutil
@@ -439,6 +441,29 @@ def test_damaged_work_is_named(photos: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(nearing, "near_tiles", cutting)
     with pytest.raises(RunError, match=r"values\.bin is cut short"):
         benchmark(photos, output=tmp_path / "out")
+
+
+def test_the_commands_of_the_page_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On ten photos instead of all samples."""
+    (tmp_path / "samples").symlink_to(SAMPLES / "perception")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/benchmarking.md").read_text()
+    commands = [line.split("   #")[0].split() for line in page.splitlines() if line.startswith("neardup ")]
+    assert [words[1] for words in commands].count("benchmark") >= 2
+    for words in commands:
+        quicker = [] if words[1] == "config" else ["--cluster", "none"]
+        done = CliRunner().invoke(app, [*words[1:], *quicker])
+        assert done.exit_code == 0, f"{' '.join(words)}\n{done.stderr}"
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "page", "exec"), {})
+    assert all(hasher in printed.getvalue() for hasher in ("pdq", "phash:hash_size=16", "blockmean"))
+    assert read_results("scores2").transforms["story"] == "crop+text+jpeg:quality=60"
+    told = (tmp_path / "scores2/report/index.html").read_text()
+    assert "crop:fraction=0.05: " in told and "then text:" in told and "then jpeg:quality=60: " in told
+    used = json.loads((tmp_path / "out/run.json").read_text())["config"]["hashers"]
+    assert used == [f"pdq@{yaml.safe_load((tmp_path / 'scores2/thresholds.yaml').read_text())['thresholds']['pdq']}"]
 
 
 def test_the_documentation_lists_what_there_is() -> None:
