@@ -1,16 +1,20 @@
 """What does a nightly run cost, and how much memory does a long listing take?
 
-    python benchmarks/incremental.py [--items 10000] [--new 100] [--listing 1000000] [--sequences 0]
+    python benchmarks/incremental.py [--items 10000] [--new 100] [--listing 1000000] [--sequences 0] [--interruptions 0]
 
 Hashes a folder of photos, adds some, and hashes again: the second run's share of the first one's hashing time, with the
 rows held against those of a fresh run. Then lists and settles so many rows of a synthetic list with their MEDIA rows in
 place, in memory and in buckets on disk: the peak memory per million rows. With --sequences N, the property test of
-random changes runs over N sequences.
+random changes runs over N sequences. With --interruptions N, N times a folder changes, a run of `dedup` on a local
+cluster is killed as a whole after a random time, and another one goes on: its rows are held against a fresh run's.
 """
 
 import argparse
 import os
 import platform
+import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,10 +37,15 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=100)
     parser.add_argument("--listing", type=int, default=1_000_000, help="rows of the listing; 0: leave it out")
     parser.add_argument("--sequences", type=int, default=0, help="of random changes; 0: leave them out")
+    parser.add_argument("--interruptions", type=int, default=0, help="of runs, at random moments; 0: leave them out")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, neardup {version('neardup')}, pyarrow {version('pyarrow')}")
-    with tempfile.TemporaryDirectory() as scratch:
-        nightly(Path(scratch), arguments.items, arguments.new)
+    if arguments.items:
+        with tempfile.TemporaryDirectory() as scratch:
+            nightly(Path(scratch), arguments.items, arguments.new)
+    if arguments.interruptions:
+        with tempfile.TemporaryDirectory() as scratch:
+            interrupted(Path(scratch), arguments.interruptions)
     if arguments.listing:
         for limit in (10 * arguments.listing, 100_000):
             listing(arguments.listing, limit)
@@ -65,6 +74,49 @@ def nightly(folder: Path, items: int, new: int) -> None:
         f"{items:,} items, then {new} new: {second['stages']['hash']['items']} hashed, {seconds[1] / seconds[0]:.1%} of"
     )
     print(f"the first run's hashing time; rows equal those of a fresh run: {same}")
+
+
+def interrupted(folder: Path, times: int) -> None:
+    """Kill runs at random moments, `times` times."""
+    make_photos(folder / "all", 600)
+    (folder / "photos").mkdir()
+    spare = sorted((folder / "all").iterdir())
+    chance = random.Random(7)
+    for path in spare[:300]:
+        shutil.copy(path, folder / "photos" / path.name)
+    usual_s = timed_dedup(folder / "photos", folder / "warm", None)
+    equal = in_time = 0
+    for _ in range(times):
+        present = sorted((folder / "photos").iterdir())
+        for path in chance.sample(present, 20):
+            path.unlink()
+        for path in chance.sample(spare, 60):
+            shutil.copy(path, folder / "photos" / path.name)
+        (folder / "photos" / "changed.jpg").write_bytes(chance.choice(spare).read_bytes())
+        after_s = chance.uniform(0.3, usual_s)
+        in_time += timed_dedup(folder / "photos", folder / "out", after_s) >= after_s
+        timed_dedup(folder / "photos", folder / "out", None)
+        shutil.rmtree(folder / "fresh", ignore_errors=True)
+        timed_dedup(folder / "photos", folder / "fresh", None)
+        equal += all_rows(folder / "out") == all_rows(folder / "fresh")
+    print(f"{times} runs killed after 0.3 to {usual_s:.1f} s, {in_time} of them before they were done:", end=" ")
+    print(f"{equal} times the next run gave the rows of a fresh one")
+
+
+def timed_dedup(photos: Path, output: Path, kill_after_s: float | None) -> float:
+    """Seconds of a run on a local cluster; killed with all its processes if it takes longer than allowed."""
+    command = [sys.executable, "-m", "jobs", "dedup", str(photos), "-o", str(output), "--set", "slices.items=20"]
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        if code := process.wait(kill_after_s):
+            raise RuntimeError(f"{' '.join(command)} ended with {code}")
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return time.perf_counter() - begun
 
 
 def listing(rows: int, limit: int) -> None:
