@@ -43,9 +43,13 @@ _TOO_LONG = "not done within"
 _STAGE, _MOVED = 0, 1  # places on the board
 _BETWEEN = -1
 _ARM_EVERY_S = 0.2
-# Dask has its workers give freed memory back at once (64 KiB); pictures would get theirs anew, page by page, each time.
-_KEEP_FREED = {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or an operator
+
+
+# The environment of processes that hold pictures and large arrays: one thread each, and freed memory is kept. Dask's
+# workers, and so their children, would give it back at once (64 KiB) and get it anew, page by page, for each picture.
+SETTINGS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+SETTINGS |= {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,6 @@ class Child:
         """Start the process, unless there is one, without waiting for it: `work` does."""
         if self._process:
             return
-        settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | _KEEP_FREED
         search = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
         self._board_file = os.memfd_create("neardup")
         os.truncate(self._board_file, mmap.PAGESIZE)
@@ -217,7 +220,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, **settings, "PYTHONPATH": search},
+            env={**os.environ, **SETTINGS, "PYTHONPATH": search},
         )
         assert self._process.stdin
         self._ready = False

@@ -16,6 +16,7 @@ import dask.bag
 import yaml
 from distributed import Client, LocalCluster, as_completed, fire_and_forget
 
+from pipeline.child import SETTINGS
 from pipeline.errors import ConfigError, NeardupError, RunError
 
 T = TypeVar("T")
@@ -70,7 +71,11 @@ def _client(cluster: str | dict[str, Any]) -> Iterator[Client]:
         with client:
             yield client
         return
-    with LocalCluster(**_local_settings(cluster)) as local, Client(local, set_as_default=False) as client:
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": SETTINGS}),
+        LocalCluster(**_local_settings(cluster)) as local,
+        Client(local, set_as_default=False) as client,
+    ):
         yield client
 
 
