@@ -11,13 +11,12 @@ import itertools
 import json
 import os
 import re
-import sys
 import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import IO, Any, BinaryIO, NamedTuple
 
@@ -34,6 +33,7 @@ _ROW_GROUP_BYTES = 64 << 20  # of the Parquet form: what is held
 _THREADS = 16
 _MEMBERS_AT_A_TIME = 1_000  # whose sidecars are held
 _LARGE_BYTES = 16 << 20  # larger members are read bit by bit, where they can be
+_HELD_BYTES = 512 << 20  # of one that cannot be; more only where it was decoded
 _CHUNK = 8 << 20
 _MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as the Hugging Face datasets have it
 _EXPORTED = pa.schema(
@@ -209,7 +209,8 @@ def _copied(dest: str, source: "Source") -> Receipt:
     try:
         new = storage.copy(item.uri, dest, item.path, item.sha256, source.opened)
         also = [
-            storage.copy(item.uri, dest, source.stem + suffix, None, opened) for suffix, opened in source.beside.items()
+            storage.copy(item.uri, dest, source.stem + suffix, None, opened)
+            for suffix, opened in source.beside().items()
         ]
     except (MediaError, UsageError, RunError) as error:
         return _not_exported(item, error)
@@ -296,8 +297,8 @@ def _contents(items: Sequence[Item], failed: list[Receipt]) -> Iterator[Content]
                         file.write(chunk)
                 if item.sha256 not in (None, digest.hexdigest()):
                     raise UsageError(f"{item.uri} has changed since it was hashed; run the job that hashed it again")
-                beside = {source.stem + suffix: _all_of(opened) for suffix, opened in source.beside.items()}
-            except (MediaError, UsageError) as error:
+                beside = {source.stem + suffix: _all_of(opened) for suffix, opened in source.beside().items()}
+            except (MediaError, UsageError, RunError) as error:
                 failed.append(_not_exported(item, error))
                 continue
             file.seek(0)
@@ -354,7 +355,7 @@ class Source(NamedTuple):
     item: Item
     opened: storage.Opener
     stem: str  # of the paths of its sidecars
-    beside: dict[str, storage.Opener]  # its sidecars by suffix, with the dot
+    beside: Callable[[], dict[str, storage.Opener]]  # gives its sidecars by suffix, with the dot
 
 
 def _sources(items: Sequence[Item]) -> Iterator[Source]:
@@ -373,10 +374,13 @@ def _sources(items: Sequence[Item]) -> Iterator[Source]:
 
 def _file(item: Item) -> Source:
     """An item that is a file, with the files of its stem beside it."""
-    folder, _, name = item.uri.rpartition("/")
-    stem = os.path.splitext(name)[0]  # noqa: PTH122 - of a name on any store
-    names = {suffix: f"{stem}{suffix}" for suffix in _SIDECARS}
-    beside = {suffix: _opener(f"{folder}/{name}") for suffix, name in names.items() if name in _names(folder)}
+
+    def beside() -> dict[str, storage.Opener]:
+        folder, _, name = item.uri.rpartition("/")
+        stem = os.path.splitext(name)[0]  # noqa: PTH122 - of a name on any store
+        names = {suffix: f"{stem}{suffix}" for suffix in _SIDECARS}
+        return {suffix: _opener(f"{folder}/{name}") for suffix, name in names.items() if name in _names(folder)}
+
     return Source(item, _opener(item.uri), os.path.splitext(item.path)[0], beside)  # noqa: PTH122
 
 
@@ -393,20 +397,25 @@ def _members(container: str, items: Sequence[Item]) -> Iterator[Source]:
             zip(items, storage.find_members(container, uris), storage.sidecars_of(container, uris), strict=True)
         )
     except MediaError as error:
-        yield from (Source(item, _holding(error), "", {}) for item in items)
+        yield from (Source(item, _holding(error), "", dict) for item in items)
         return
     rows.sort(key=lambda row: row[1].member.offset if row[1] and row[1].member else -1)
     for start in range(0, len(rows), _MEMBERS_AT_A_TIME):
         batch = rows[start : start + _MEMBERS_AT_A_TIME]
         sidecars = {held.uri: _wanted(held.uri, held.entry) for _, _, beside in batch for held in beside.values()}
         in_order = sorted(sidecars.values(), key=lambda one: one.member.offset if one.member else -1)
-        texts = dict(zip([one.uri for one in in_order], _read(in_order), strict=True))
-        contents = _read([_wanted(item.uri, entry) for item, entry, _ in batch if not _is_large(entry)])
+        texts = dict(
+            zip([one.uri for one in in_order], storage.read_ahead(in_order, max_bytes=_LARGE_BYTES), strict=True)
+        )
+        whole = [_wanted(item.uri, entry) for item, entry, _ in batch if not _is_large(entry)]
+        most = max([_HELD_BYTES, *(item.size for item, _, _ in batch if not item.failed)])
+        contents = storage.read_ahead(whole, max_bytes=most)
         for item, entry, beside in batch:
             opened = _opener(item.uri, entry and entry.member) if _is_large(entry) else _holding(next(contents))
             folder, slash, name = item.path.rpartition("/")
             stem = folder + slash + name.partition(".")[0]
-            yield Source(item, opened, stem, {f".{kind}": _holding(texts[one.uri]) for kind, one in beside.items()})
+            held = {f".{kind}": _holding(texts[one.uri]) for kind, one in beside.items()}
+            yield Source(item, opened, stem, partial(dict, held))
 
 
 def _is_large(entry: storage.Entry | None) -> bool:
@@ -418,10 +427,6 @@ def _wanted(uri: str, entry: storage.Entry | None) -> storage.Wanted:
     if entry is None:
         return storage.Wanted(uri, None, None, "its container no longer holds it")
     return storage.Wanted(uri, entry.size, entry.member, entry.fault)
-
-
-def _read(wanted: Sequence[storage.Wanted]) -> Iterator[storage.Content | MediaError]:
-    return storage.read_ahead(wanted, max_bytes=sys.maxsize)
 
 
 def _opener(uri: str, place: storage.Member | None = None) -> storage.Opener:
