@@ -51,6 +51,7 @@ class Decided(NamedTuple):
 
     items: pa.Table  # uri, size, mtime, version, sha256, format, error_class, keep, group, kept_uri; by uri
     inputs: tuple[str, ...]  # as they were given to the last run, if it had any
+    column: str | None  # of uris or image bytes, as it was given to it
 
 
 class Item(NamedTuple):
@@ -62,6 +63,7 @@ class Item(NamedTuple):
     version: str
     sha256: str | None  # None where it was never read as a whole
     failed: bool  # it could not be decoded; perhaps it is not there
+    column: str | None  # of its bytes in a Parquet file, if one was named
 
 
 class Receipt(NamedTuple):
@@ -96,7 +98,8 @@ def read_decided(root: str, shown: str) -> Decided:
         media = media.append_column(name, groups[name].take(place))
     kept = pc.fill_null(media["keep"], True)
     media = media.set_column(media.column_names.index("keep"), "keep", kept)
-    return Decided(media, tuple(run.get("config", {}).get("inputs", ())))
+    config = run.get("config", {})
+    return Decided(media, tuple(config.get("inputs", ())), config.get("uri_column"))
 
 
 class Saved(NamedTuple):
@@ -125,13 +128,12 @@ def survivors(decided: Decided, with_errors: bool = True) -> list[Item]:
         wanted = pc.and_(wanted, pc.is_null(decided.items["error_class"]))
     rows = decided.items.append_column("path", pa.array(paths, pa.string())).filter(wanted).to_pylist()
     taken: dict[str, str] = {}
+    items = []
     for row in rows:
-        if (other := taken.setdefault(row["path"], row["uri"])) != row["uri"]:
-            raise UsageError(f"{other} and {row['uri']} would both become {row['path']!r}; export them separately")
-    items = [
-        Item(row["uri"], row["path"], row["size"], row["version"], row["sha256"], row["error_class"] is not None)
-        for row in rows
-    ]
+        uri, path, failed = row["uri"], row["path"], row["error_class"] is not None
+        if (other := taken.setdefault(path, uri)) != uri:
+            raise UsageError(f"{other} and {uri} would both become {path!r}; export them separately")
+        items.append(Item(uri, path, row["size"], row["version"], row["sha256"], failed, decided.column))
     return sorted(items, key=lambda item: (storage.container_of(item.uri), item.uri))
 
 
@@ -393,9 +395,8 @@ def _members(container: str, items: Sequence[Item]) -> Iterator[Source]:
     """Members of one container. Their sidecars are those of WebDataset: alike up to the first dot of their name."""
     uris = [item.uri for item in items]
     try:
-        rows = list(
-            zip(items, storage.find_members(container, uris), storage.sidecars_of(container, uris), strict=True)
-        )
+        found = storage.find_members(container, uris, items[0].column)
+        rows = list(zip(items, found, storage.sidecars_of(container, uris), strict=True))
     except MediaError as error:
         yield from (Source(item, _holding(error), "", dict) for item in items)
         return

@@ -250,6 +250,8 @@ def _members(archive: Listed) -> list[Listed]:
     """The media of an archive in its order, each with what its sidecars say of it."""
     try:
         held = held_in(archive.uri, archive.size or 0)
+    except TransientError as error:  # else what was known of its members would go
+        raise UsageError(f"cannot list {archive.uri!r}: {error}") from error
     except MediaError as error:
         return [archive._replace(fault=str(error))]
     sidecars = Sidecars(held)

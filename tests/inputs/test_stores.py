@@ -99,6 +99,26 @@ def test_a_store_that_is_down_is_a_transient_row(url: str, tmp_path: Path) -> No
     assert hash_only(str(tmp_path / "list.txt"), tmp_path / "out")["failed"] == {}
 
 
+def test_containers_on_a_store_that_is_down_stop_the_run_before_it_begins(url: str, tmp_path: Path) -> None:
+    """What was known of their members must not go because a store had a bad night."""
+    stores.make_bucket("night")
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"image": [PHOTOS[0].read_bytes()]}), sink)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(PHOTOS[1], "x.jpg")
+    for name, data in {"rows/a.parquet": sink, "tars/a.tar": packed}.items():
+        storage.write("s3://night", name, data.getvalue())
+    hash_only("s3://night", tmp_path / "out")
+    before = sums(tmp_path / "out")
+    (tmp_path / "list.txt").write_text("s3://night/tars/a.tar\n")
+    with stores.faulty(url, stores.Faults(slow_down=1.0)) as proxy, stores.environment(proxy):
+        for given in ("s3://night/rows", "s3://night/tars", "s3://night", str(tmp_path / "list.txt")):
+            with pytest.raises(UsageError, match=r"cannot list 's3://night/(rows|tars)/a\.(parquet|tar)'"):
+                hash_only(given, tmp_path / "out")
+    assert sums(tmp_path / "out") == before and len(before) == 2
+
+
 def test_an_output_on_a_store_with_faults(url: str, tmp_path: Path) -> None:
     stores.make_bucket("outputs")
     faults = stores.Faults(slow_down=0.05, dropped=0.05)
