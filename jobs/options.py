@@ -10,7 +10,8 @@ INPUTS: Options = {
     "inputs": Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="INPUT…", help="Folders, globs, media files, .tar, .zip, or lists (.txt, .csv, .jsonl, .parquet)."
+            metavar="INPUT…",
+            help="Folders, globs, media files, archives (.tar, .tar.gz, .zip), lists (.txt, .csv, .jsonl, .parquet).",
         ),
     ],
 }

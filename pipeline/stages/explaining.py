@@ -13,7 +13,7 @@ _CANDIDATES = 2_000  # uris that are compared letter by letter
 
 
 def find_item(root: str, given: str) -> str:
-    """The uri of the item that is meant: as it stands, as a path from here, or as the end of one uri only.
+    """The uri of the item that is meant: as it stands, as a path from here, or as the end of one uri or member only.
 
     Raises UsageError, with the nearest known uri, when there is none.
     """
@@ -26,7 +26,8 @@ def find_item(root: str, given: str) -> str:
         if pc.any(pc.equal(uris, uri)).as_py():
             return uri
     tail = given.removeprefix("./").rstrip("/")
-    found = uris.filter(pc.ends_with(uris, f"/{tail}")).unique().to_pylist()
+    ends = pc.or_(pc.ends_with(uris, f"/{tail}"), pc.match_substring(uris, f"/{tail}::"))  # of a member too
+    found = uris.filter(ends).unique().to_pylist()
     if len(found) == 1:
         return str(found[0])
     if found:

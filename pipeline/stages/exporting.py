@@ -11,13 +11,12 @@ import itertools
 import json
 import os
 import re
-import sys
 import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import IO, Any, BinaryIO, NamedTuple
 
@@ -34,6 +33,7 @@ _ROW_GROUP_BYTES = 64 << 20  # of the Parquet form: what is held
 _THREADS = 16
 _MEMBERS_AT_A_TIME = 1_000  # whose sidecars are held
 _LARGE_BYTES = 16 << 20  # larger members are read bit by bit, where they can be
+_HELD_BYTES = 512 << 20  # of one that cannot be; more only where it was decoded
 _CHUNK = 8 << 20
 _MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as the Hugging Face datasets have it
 _EXPORTED = pa.schema(
@@ -51,6 +51,7 @@ class Decided(NamedTuple):
 
     items: pa.Table  # uri, size, mtime, version, sha256, format, error_class, keep, group, kept_uri; by uri
     inputs: tuple[str, ...]  # as they were given to the last run, if it had any
+    column: str | None  # of uris or image bytes, as it was given to it
 
 
 class Item(NamedTuple):
@@ -62,6 +63,7 @@ class Item(NamedTuple):
     version: str
     sha256: str | None  # None where it was never read as a whole
     failed: bool  # it could not be decoded; perhaps it is not there
+    column: str | None  # of its bytes in a Parquet file, if one was named
 
 
 class Receipt(NamedTuple):
@@ -96,7 +98,8 @@ def read_decided(root: str, shown: str) -> Decided:
         media = media.append_column(name, groups[name].take(place))
     kept = pc.fill_null(media["keep"], True)
     media = media.set_column(media.column_names.index("keep"), "keep", kept)
-    return Decided(media, tuple(run.get("config", {}).get("inputs", ())))
+    config = run.get("config", {})
+    return Decided(media, tuple(config.get("inputs", ())), config.get("uri_column"))
 
 
 class Saved(NamedTuple):
@@ -125,13 +128,12 @@ def survivors(decided: Decided, with_errors: bool = True) -> list[Item]:
         wanted = pc.and_(wanted, pc.is_null(decided.items["error_class"]))
     rows = decided.items.append_column("path", pa.array(paths, pa.string())).filter(wanted).to_pylist()
     taken: dict[str, str] = {}
+    items = []
     for row in rows:
-        if (other := taken.setdefault(row["path"], row["uri"])) != row["uri"]:
-            raise UsageError(f"{other} and {row['uri']} would both become {row['path']!r}; export them separately")
-    items = [
-        Item(row["uri"], row["path"], row["size"], row["version"], row["sha256"], row["error_class"] is not None)
-        for row in rows
-    ]
+        uri, path, failed = row["uri"], row["path"], row["error_class"] is not None
+        if (other := taken.setdefault(path, uri)) != uri:
+            raise UsageError(f"{other} and {uri} would both become {path!r}; export them separately")
+        items.append(Item(uri, path, row["size"], row["version"], row["sha256"], failed, decided.column))
     return sorted(items, key=lambda item: (storage.container_of(item.uri), item.uri))
 
 
@@ -209,7 +211,8 @@ def _copied(dest: str, source: "Source") -> Receipt:
     try:
         new = storage.copy(item.uri, dest, item.path, item.sha256, source.opened)
         also = [
-            storage.copy(item.uri, dest, source.stem + suffix, None, opened) for suffix, opened in source.beside.items()
+            storage.copy(item.uri, dest, source.stem + suffix, None, opened)
+            for suffix, opened in source.beside().items()
         ]
     except (MediaError, UsageError, RunError) as error:
         return _not_exported(item, error)
@@ -296,8 +299,8 @@ def _contents(items: Sequence[Item], failed: list[Receipt]) -> Iterator[Content]
                         file.write(chunk)
                 if item.sha256 not in (None, digest.hexdigest()):
                     raise UsageError(f"{item.uri} has changed since it was hashed; run the job that hashed it again")
-                beside = {source.stem + suffix: _all_of(opened) for suffix, opened in source.beside.items()}
-            except (MediaError, UsageError) as error:
+                beside = {source.stem + suffix: _all_of(opened) for suffix, opened in source.beside().items()}
+            except (MediaError, UsageError, RunError) as error:
                 failed.append(_not_exported(item, error))
                 continue
             file.seek(0)
@@ -354,7 +357,7 @@ class Source(NamedTuple):
     item: Item
     opened: storage.Opener
     stem: str  # of the paths of its sidecars
-    beside: dict[str, storage.Opener]  # its sidecars by suffix, with the dot
+    beside: Callable[[], dict[str, storage.Opener]]  # gives its sidecars by suffix, with the dot
 
 
 def _sources(items: Sequence[Item]) -> Iterator[Source]:
@@ -373,10 +376,13 @@ def _sources(items: Sequence[Item]) -> Iterator[Source]:
 
 def _file(item: Item) -> Source:
     """An item that is a file, with the files of its stem beside it."""
-    folder, _, name = item.uri.rpartition("/")
-    stem = os.path.splitext(name)[0]  # noqa: PTH122 - of a name on any store
-    names = {suffix: f"{stem}{suffix}" for suffix in _SIDECARS}
-    beside = {suffix: _opener(f"{folder}/{name}") for suffix, name in names.items() if name in _names(folder)}
+
+    def beside() -> dict[str, storage.Opener]:
+        folder, _, name = item.uri.rpartition("/")
+        stem = os.path.splitext(name)[0]  # noqa: PTH122 - of a name on any store
+        names = {suffix: f"{stem}{suffix}" for suffix in _SIDECARS}
+        return {suffix: _opener(f"{folder}/{name}") for suffix, name in names.items() if name in _names(folder)}
+
     return Source(item, _opener(item.uri), os.path.splitext(item.path)[0], beside)  # noqa: PTH122
 
 
@@ -389,24 +395,28 @@ def _members(container: str, items: Sequence[Item]) -> Iterator[Source]:
     """Members of one container. Their sidecars are those of WebDataset: alike up to the first dot of their name."""
     uris = [item.uri for item in items]
     try:
-        rows = list(
-            zip(items, storage.find_members(container, uris), storage.sidecars_of(container, uris), strict=True)
-        )
+        found = storage.find_members(container, uris, items[0].column)
+        rows = list(zip(items, found, storage.sidecars_of(container, uris), strict=True))
     except MediaError as error:
-        yield from (Source(item, _holding(error), "", {}) for item in items)
+        yield from (Source(item, _holding(error), "", dict) for item in items)
         return
     rows.sort(key=lambda row: row[1].member.offset if row[1] and row[1].member else -1)
     for start in range(0, len(rows), _MEMBERS_AT_A_TIME):
         batch = rows[start : start + _MEMBERS_AT_A_TIME]
         sidecars = {held.uri: _wanted(held.uri, held.entry) for _, _, beside in batch for held in beside.values()}
         in_order = sorted(sidecars.values(), key=lambda one: one.member.offset if one.member else -1)
-        texts = dict(zip([one.uri for one in in_order], _read(in_order), strict=True))
-        contents = _read([_wanted(item.uri, entry) for item, entry, _ in batch if not _is_large(entry)])
+        texts = dict(
+            zip([one.uri for one in in_order], storage.read_ahead(in_order, max_bytes=_LARGE_BYTES), strict=True)
+        )
+        whole = [_wanted(item.uri, entry) for item, entry, _ in batch if not _is_large(entry)]
+        most = max([_HELD_BYTES, *(item.size for item, _, _ in batch if not item.failed)])
+        contents = storage.read_ahead(whole, max_bytes=most)
         for item, entry, beside in batch:
             opened = _opener(item.uri, entry and entry.member) if _is_large(entry) else _holding(next(contents))
             folder, slash, name = item.path.rpartition("/")
             stem = folder + slash + name.partition(".")[0]
-            yield Source(item, opened, stem, {f".{kind}": _holding(texts[one.uri]) for kind, one in beside.items()})
+            held = {f".{kind}": _holding(texts[one.uri]) for kind, one in beside.items()}
+            yield Source(item, opened, stem, partial(dict, held))
 
 
 def _is_large(entry: storage.Entry | None) -> bool:
@@ -418,10 +428,6 @@ def _wanted(uri: str, entry: storage.Entry | None) -> storage.Wanted:
     if entry is None:
         return storage.Wanted(uri, None, None, "its container no longer holds it")
     return storage.Wanted(uri, entry.size, entry.member, entry.fault)
-
-
-def _read(wanted: Sequence[storage.Wanted]) -> Iterator[storage.Content | MediaError]:
-    return storage.read_ahead(wanted, max_bytes=sys.maxsize)
 
 
 def _opener(uri: str, place: storage.Member | None = None) -> storage.Opener:

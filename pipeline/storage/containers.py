@@ -46,14 +46,15 @@ def located(uri: str, named: Address) -> tuple[Member, int | None]:
     return entry.member, entry.size
 
 
-def find_members(container: str, uris: Sequence[str]) -> list[Entry | None]:
+def find_members(container: str, uris: Sequence[str], column: str | None = None) -> list[Entry | None]:
     """What these uris of one container name, in order, with one look through it; None for what it does not hold.
 
-    Raises MissingError or TransientError where it cannot be read, UndecodableError where it is no container.
+    Of a Parquet file it is the image bytes of a `column`, if it has them there, else where they usually are. Raises
+    MissingError or TransientError where it cannot be read, UndecodableError where it is no container.
     """
     if container.lower().endswith(".parquet"):
         numbers = [named.number if (named := address(uri)) else None for uri in uris]
-        return _rows(container, numbers)
+        return _rows(container, numbers, column)
     held = held_by_uri(container)
     return [held.get(uri) for uri in uris]
 
@@ -74,11 +75,11 @@ def _index(container: str, size: int, version: str) -> dict[str, Entry]:
     return found | {one.uri: one.entry for one in held if one.entry.name is not None}
 
 
-def _rows(container: str, numbers: Sequence[int | None]) -> list[Entry | None]:
+def _rows(container: str, numbers: Sequence[int | None], wanted: str | None) -> list[Entry | None]:
     from pipeline.storage import rows  # brings Arrow, of which the child has no use
 
     with rows.opened(container) as file:
-        column = rows.bytes_column(file.schema_arrow, None)
+        column = rows.bytes_column(file.schema_arrow, wanted) or rows.bytes_column(file.schema_arrow, None)
         if column is None:
             return [None] * len(numbers)
         spans = rows.estimates(file, column).tolist()

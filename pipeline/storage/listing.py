@@ -30,6 +30,7 @@ _VIDEOS = (
     "mp4 m4v mov qt 3gp 3g2 mkv webm avi mpg mpeg mpe m2v vob ts mts m2ts ogv flv f4v wmv asf rm rmvb dv ivf mxf nut"
 )
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_IMAGES.split()), frozenset(_VIDEOS.split())
+_MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 LIST_SUFFIXES = frozenset(["txt", "csv", "tsv", "jsonl", "ndjson", "parquet"])
 _PAGE = 1000
 _LOOKUPS = 32  # under way at a time
@@ -109,7 +110,7 @@ def kind_of(uri: str) -> str:
 
 def has_media_suffix(name: str) -> bool:
     """Is it one of the media by its name?"""
-    return name.rsplit(".", 1)[-1].lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return _suffix(name) in _MEDIA_SUFFIXES
 
 
 def _listed(of: Facts, uri: str) -> Listed:
@@ -172,7 +173,7 @@ def _walked(filesystem: Any, root: str, path: str) -> Iterator[Listed]:
 def _passed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[Listed]:
     """A file that was come by, if it is or may hold media by its suffix."""
     rows = _suffix(name) == "parquet"
-    if (rows or has_media_suffix(name) or is_archive(name)) and _is_file(filesystem, info):
+    if (has_media_suffix(name) or rows or is_archive(name)) and _is_file(filesystem, info):
         listed = _listed(facts_of(info), name)
         yield listed._replace(kind="rows") if rows else listed
 
@@ -250,6 +251,8 @@ def _members(archive: Listed) -> list[Listed]:
     """The media of an archive in its order, each with what its sidecars say of it."""
     try:
         held = held_in(archive.uri, archive.size or 0)
+    except TransientError as error:  # else what was known of its members would go
+        raise UsageError(f"cannot list {archive.uri!r}: {error}") from error
     except MediaError as error:
         return [archive._replace(fault=str(error))]
     sidecars = Sidecars(held)

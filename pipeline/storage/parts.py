@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from fsspec.spec import AbstractBufferedFile
+
 from pipeline.errors import NeardupError, RunError
 from pipeline.storage.objects import open_file
 from pipeline.storage.retrying import first_line, patiently
@@ -50,6 +52,8 @@ def _unfinished_file(filesystem: Any, path: str, on_disk: bool) -> Iterator[Any]
             file.commit()
         except BaseException:
             file.discard()
+            if isinstance(file, AbstractBufferedFile):
+                file.closed = True  # else it begins an upload of what it holds when it is collected
             raise
         return
     final = Path(path)

@@ -49,7 +49,7 @@ def sidecars_of(container: str, uris: Sequence[str]) -> list[dict[str, Held]]:
     found: dict[str, dict[str, Held]] = {}
     for uri, entry in held.items():
         key, suffix = _parts(entry.name or "")
-        if entry.member and suffix in SUFFIXES:
+        if entry.member and suffix in SUFFIXES and (entry.size or 0) <= _MAX_BYTES:
             found.setdefault(key, {}).setdefault(suffix, Held(uri, entry))
     none = Entry(None, None, None, None)
     return [found.get(_parts(held.get(uri, none).name or "")[0], {}) for uri in uris]

@@ -18,16 +18,19 @@ import pyarrow as pa
 import pytest
 from conftest import PHOTOS, SAMPLES, rows
 
-from jobs.dedup import run_hash
+from jobs.dedup import run_dedup, run_hash
+from jobs.export import run_export
 from pipeline import storage
-from pipeline.config import HashJob
+from pipeline.config import DedupJob, ExportJob, HashJob
+from pipeline.errors import RunError
 from pipeline.storage import packed as packed_tars
 
 PHOTO = PHOTOS[0].read_bytes()
+JOB: dict[str, Any] = {"cluster": "none", "child": {"enabled": False}}
 
 
 def hash_only(given: Path | str, output: Path, **settings: Any) -> dict[str, Any]:
-    job = {"inputs": [str(given)], "output": str(output), "cluster": "none", "child": {"enabled": False}, **settings}
+    job = {"inputs": [str(given)], "output": str(output), **JOB, **settings}
     return run_hash(HashJob.model_validate(job), "none")
 
 
@@ -252,15 +255,27 @@ def test_a_compressed_tar_that_is_cut_off_or_damaged(tmp_path: Path, packing: st
             assert media["@"][0] == "permanent"
 
 
-def test_a_compressed_bomb_is_left_after_a_bound(tmp_path: Path) -> None:
+def test_a_compressed_bomb_is_left_after_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_tars, "_BOMB_RATIO", 20)  # the test need not wait for 100
     header = tarfile.TarInfo("zeros.jpg")
     header.size = 10 << 30
     begin = tar(tmp_path / "a.tar", [("a.jpg", PHOTO)]).read_bytes()[: 512 + -(-len(PHOTO) // 512) * 512]
     zeros = gzip.compress(bytes(64 << 20), 1)
-    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(begin + header.tobuf(tarfile.GNU_FORMAT)) + zeros * 160)
-    media = found(tmp_path / "a.tar.gz", tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    given = tmp_path / "in" / "a.tar.gz"
+    given.write_bytes(gzip.compress(begin + header.tobuf(tarfile.GNU_FORMAT)) + zeros * 160)
+    media = found(given, tmp_path / "out")
     assert media["tar://a.jpg::@"][0] is None and media["tar://zeros.jpg::@"][0] == "policy"
-    assert media["@"][0] == "permanent" and "unpacks to over 100 times its size" in media["@"][1]
+    assert media["@"][0] == "permanent" and "unpacks to over 20 times its size" in media["@"][1]
+    run_dedup(
+        DedupJob.model_validate({**JOB, "inputs": [str(given)], "output": str(tmp_path / "out")}),
+        "none",
+    )
+    job = ExportJob(output=str(tmp_path / "out"), survivors=str(tmp_path / "clean"))
+    with pytest.raises(RunError, match=r"1 of 3 items could not be exported, first: .*zeros.jpg.* are over the limit"):
+        run_export(job, "none")
+    run_export(job.model_copy(update={"without_errors": True}), "none")
+    assert (tmp_path / "clean" / "a.jpg").read_bytes() == PHOTO
 
 
 def test_names_and_links_in_a_compressed_tar(tmp_path: Path) -> None:

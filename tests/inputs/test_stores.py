@@ -1,12 +1,17 @@
 """A real object store, and one that fails: nothing is lost, nothing is wrong, nothing is asked twice for nothing."""
 
+import gc
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import stores
 from conftest import PHOTOS, SAMPLES
@@ -14,9 +19,11 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.dedup import run_dedup, run_hash
+from jobs.enrich import run_enrich
+from jobs.export import run_export
 from pipeline import storage, tables
-from pipeline.config import DedupJob, HashJob
-from pipeline.errors import UsageError
+from pipeline.config import DedupJob, EnrichJob, ExportJob, HashJob
+from pipeline.errors import RunError, UsageError
 from pipeline.storage import retrying
 
 ITEMS = 120
@@ -92,6 +99,26 @@ def test_a_store_that_is_down_is_a_transient_row(url: str, tmp_path: Path) -> No
     assert hash_only(str(tmp_path / "list.txt"), tmp_path / "out")["failed"] == {}
 
 
+def test_containers_on_a_store_that_is_down_stop_the_run_before_it_begins(url: str, tmp_path: Path) -> None:
+    """What was known of their members must not go because a store had a bad night."""
+    stores.make_bucket("night")
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"image": [PHOTOS[0].read_bytes()]}), sink)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(PHOTOS[1], "x.jpg")
+    for name, data in {"rows/a.parquet": sink, "tars/a.tar": packed}.items():
+        storage.write("s3://night", name, data.getvalue())
+    hash_only("s3://night", tmp_path / "out")
+    before = sums(tmp_path / "out")
+    (tmp_path / "list.txt").write_text("s3://night/tars/a.tar\n")
+    with stores.faulty(url, stores.Faults(slow_down=1.0)) as proxy, stores.environment(proxy):
+        for given in ("s3://night/rows", "s3://night/tars", "s3://night", str(tmp_path / "list.txt")):
+            with pytest.raises(UsageError, match=r"cannot list 's3://night/(rows|tars)/a\.(parquet|tar)'"):
+                hash_only(given, tmp_path / "out")
+    assert sums(tmp_path / "out") == before and len(before) == 2
+
+
 def test_an_output_on_a_store_with_faults(url: str, tmp_path: Path) -> None:
     stores.make_bucket("outputs")
     faults = stores.Faults(slow_down=0.05, dropped=0.05)
@@ -103,6 +130,82 @@ def test_an_output_on_a_store_with_faults(url: str, tmp_path: Path) -> None:
     assert first["groups"] == again["groups"] > 0
     left = storage.list_names("s3://outputs/run")
     assert "claim.json" not in left and not [name for name in left if name.startswith("work/")]
+
+
+def read_table(root: str, name: str) -> pa.Table:
+    with storage.open_part(root, name) as file:
+        return pq.read_table(file)
+
+
+def test_a_table_on_a_store_is_enriched_there(url: str) -> None:
+    stores.make_bucket("tables")
+    names = [*(f"{n % 7}/{n:03d}.jpg" for n in range(12)), "gone.jpg", None, "s3://photos/1/001.jpg"]
+    for number, mine in enumerate([names[:8], names[8:]]):
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"id": range(len(mine)), "url": pa.array(mine, pa.string())}), sink, row_group_size=3)
+        storage.write("s3://tables", f"lake/day={number}/part.parquet", sink.getvalue())
+    faults = stores.Faults(slow_down=0.05, dropped=0.05, truncated=0.05)
+    job = {"inputs": ["s3://tables/lake"], "uri_column": "url", "output": "s3://tables/out", "hashers": ["pdq@0.2"]}
+    job |= {"base": "s3://photos", "cluster": "none", "child": {"enabled": False}}
+    with stores.faulty(url, faults) as proxy, stores.environment(proxy):
+        first = run_enrich(EnrichJob.model_validate(job), "none")
+    again = run_enrich(EnrichJob.model_validate(job), "none")
+    assert first["enriched"]["rows"] == 15 and first["stages"]["enrich"]["files_written"] == 2
+    assert again["stages"]["enrich"]["files_written"] == 0 and "items" not in again["stages"]["hash"]
+    found = [read_table("s3://tables/out", f"enriched/day={number}/part.parquet") for number in (0, 1)]
+    old = [read_table("s3://tables", f"lake/day={number}/part.parquet") for number in (0, 1)]
+    assert [new.select(["id", "url"]).equals(table) for new, table in zip(found, old, strict=True)] == [True, True]
+    rows = [row for table in found for row in table.to_pylist()]
+    assert [row["error"] for row in rows] == [None] * 12 + ["permanent: the object is gone", "no uri", None]
+    assert rows[1]["pdq"] == rows[11]["pdq"] == rows[14]["pdq"] and rows[0]["pdq"] != rows[1]["pdq"]
+    assert [row["keep"] for row in rows[:10]] == [True] * 10 and rows[11]["keep"] is False
+
+
+def test_survivors_on_a_store_are_exported_there(url: str) -> None:
+    stores.make_bucket("shelf")
+    photos = {f"in/{n}.jpg": PHOTOS[n].read_bytes() for n in range(3)} | {"in/copy.jpg": PHOTOS[0].read_bytes()}
+    for name, data in [*photos.items(), ("in/1.json", b'{"n": 1}')]:
+        storage.write("s3://shelf", name, data)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in [("x.jpg", PHOTOS[4].read_bytes()), ("x.txt", b"said")]:
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+    storage.write("s3://shelf", "in/a.tar", packed.getvalue())
+    job = {"inputs": ["s3://shelf/in"], "output": "s3://shelf/out", "cluster": "none", "child": {"enabled": False}}
+    assert run_dedup(DedupJob.model_validate(job), "none")["groups"] == 1
+    groups = tables.read_live("s3://shelf/out", "groups", tables.GROUPS, ["uri", "keep"]).to_pylist()
+    (dropped,) = [row["uri"] for row in groups if not row["keep"]]
+    expected = {name.removeprefix("in/"): data for name, data in photos.items() if f"s3://shelf/{name}" != dropped}
+    expected |= {"1.json": b'{"n": 1}', "a.tar/x.jpg": PHOTOS[4].read_bytes(), "a.tar/x.txt": b"said"}
+
+    def export(**settings: Any) -> dict[str, Any]:
+        return run_export(ExportJob.model_validate({"output": "s3://shelf/out", **settings}), "none")
+
+    faults = stores.Faults(slow_down=0.05, dropped=0.05)
+    with stores.faulty(url, faults) as proxy, stores.environment(proxy):
+        done = export(survivors="s3://shelf/files", delete_list="s3://shelf/drop.txt")
+    assert {name: storage.read("s3://shelf/files", name) for name in storage.list_names("s3://shelf/files")} == expected
+    assert storage.read("s3://shelf", "drop.txt") == f"{dropped}\n".encode() and done["dropped"] == 1
+    assert export(survivors="s3://shelf/files")["survivors"]["there"] == len(expected)
+    export(survivors="s3://shelf/tars", form="tar")
+    (shard,) = storage.list_names("s3://shelf/tars")
+    with tarfile.open(fileobj=io.BytesIO(storage.read("s3://shelf/tars", shard) or b"")) as archive:
+        assert {one.name: archive.extractfile(one).read() for one in archive} == expected  # type: ignore[union-attr]
+    export(survivors="s3://shelf/parts", form="parquet")
+    (part,) = storage.list_names("s3://shelf/parts")
+    storage.write("s3://shelf", "in/2.jpg", PHOTOS[7].read_bytes())  # what has changed is not copied
+    with pytest.raises(RunError, match=r"in/2.jpg has changed since it was hashed"):
+        export(survivors="s3://shelf/again")
+    gc.collect()
+    assert storage.list_names("s3://shelf/again") == sorted(expected.keys() - {"2.jpg"})
+    left, _ = storage.urls.open_filesystem("s3://shelf")
+    assert not left.call_s3("list_multipart_uploads", Bucket="shelf").get("Uploads")
+    media = read_table("s3://shelf/parts", part)["media"].to_pylist()
+    assert {row["path"]: row["bytes"] for row in media} == {
+        name: data for name, data in expected.items() if name.endswith("jpg")
+    }
 
 
 def test_no_credential_is_written_anywhere(url: str, tmp_path: Path) -> None:

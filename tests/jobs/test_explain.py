@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_an_item_is_found_as_it_is_typed(photos: Path, out: Path, monkeypatch: p
     monkeypatch.chdir(photos.parent)
     for typed in ("photos/sub/copy07.jpg", "sub/copy07.jpg"):
         assert explain("out", typed).splitlines()[0] == uri
+
+
+def test_a_member_is_found_by_its_name(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(photos / "image1.jpg", "one.jpg")
+        archive.add(photos / "image2.jpg", "sub/one.jpg")
+        archive.add(photos / "image3.jpg", "sub/two.jpg")
+    given = {
+        "inputs": [str(tmp_path / "a.tar")],
+        "output": str(tmp_path / "out"),
+        "hashers": ["pdq@0.2"],
+        **NOT_IN_CHILD,
+    }
+    run_dedup(DedupJob.model_validate(given), "none")
+    for typed, name in {"two.jpg": "sub/two.jpg", "sub/one.jpg": "sub/one.jpg"}.items():
+        assert explain(tmp_path / "out", typed).splitlines()[0] == f"tar://{name}::file://{tmp_path}/a.tar"
+    done = CliRunner().invoke(app, ["explain", str(tmp_path / "out"), "one.jpg"])
+    assert done.exit_code == 2 and "or 1 others" in done.stderr
 
 
 @pytest.mark.parametrize(

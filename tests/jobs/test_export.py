@@ -254,6 +254,15 @@ def test_members_of_containers_are_exported_byte_for_byte_in_every_form(
         assert digests == {row["sha256"] for row in rows(tmp_path / "out", "media") if not row["error"]}
 
 
+def test_the_column_of_bytes_that_was_named_is_the_one_that_is_exported(photos: Path, tmp_path: Path) -> None:
+    data = [photo.read_bytes() for photo in sorted(photos.iterdir())]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"image": data[:2], "second": data[2:4]}), tmp_path / "in" / "a.parquet")
+    dedup(tmp_path / "in", tmp_path / "out", uri_column="second", columns=[])
+    export(tmp_path / "out", tmp_path / "files")
+    assert content(tmp_path / "files") == {"0.jpeg": data[2], "1.jpeg": data[3]}
+
+
 def test_a_container_that_is_gone_or_has_changed(lake: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     folder, _ = lake
     dedup(folder, tmp_path / "out")
