@@ -22,7 +22,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
+from benchmark_job import leave_out_lone
 
 from pipeline import media
 from pipeline.errors import MediaError
@@ -86,11 +86,7 @@ def write_pictures(sources: list[Path], target: Path, limit: int) -> int:
         written += 1
         if written == limit:
             break
-    for folder in target.iterdir():
-        if len(list(folder.iterdir())) == 1:  # nothing to be confused with, which the reference does not take
-            shutil.rmtree(folder)
-            written -= 1
-    return written
+    return written - leave_out_lone(target)
 
 
 def run_neardup(pictures: Path, out: Path, *more: str) -> None:

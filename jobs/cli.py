@@ -1,4 +1,4 @@
-"""The command line: `neardup dedup | hash | join | match | plan | benchmark | enrich | export | explain | config`."""
+"""The command line: `neardup dedup | hash | join | match | plan | benchmark | enrich | export | explain | report`."""
 
 import inspect
 import json
@@ -214,6 +214,24 @@ _add_job(
     "neardup explain out s3://bucket/beach.jpg --json",
     shown_by="jobs.explain:show_explained",
 )
+
+
+@app.command(
+    epilog="""[bold]Examples[/]
+
+neardup report out
+
+neardup report s3://bucket/scores"""
+)
+def report(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="An output of dedup, join, match or benchmark.")],
+    debug: Debug = False,
+) -> None:
+    """Write a page to look at: what could go and what failed, or the page of a benchmark again."""
+    from jobs.report import run_report
+
+    for place in _guarded(lambda: run_report(output), debug):
+        print(place)
 
 
 @app.command(name="config")

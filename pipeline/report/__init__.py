@@ -1,12 +1,19 @@
-"""What people look at: the tables of a finished benchmark as CSV, Markdown, plots, one page, and a threshold file."""
+"""What people look at: a benchmark as CSV, Markdown, plots, a page and a threshold file; near duplicates as a page."""
 
 from typing import Any
 
 from pipeline import storage
-from pipeline.report import figures, markdown, page, thresholds
+from pipeline.report import duplicates, figures, markdown, page, thresholds
 from pipeline.report.results import Results, confusions, live_results, read_results
+from pipeline.stages.reviewing import Review
 
-__all__ = ["Results", "live_results", "read_results", "write_report"]
+__all__ = ["Results", "live_results", "read_results", "write_duplicates", "write_report"]
+
+
+def write_duplicates(root: str, found: Review) -> str:
+    """Write the page of an output of near duplicates; gives its name below the output."""
+    storage.write(root, duplicates.NAME, duplicates.render(found, root).encode())
+    return duplicates.NAME
 
 
 def write_report(root: str, results: Results) -> list[dict[str, Any]]:

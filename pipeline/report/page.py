@@ -21,15 +21,13 @@ _TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 def render(results: Results, drawn: Mapping[str, bytes], confused: pd.DataFrame | None) -> str:
     """The page, escaped throughout: names of hashers, transforms and categories may hold anything."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"figure": _figure, "percent": percent, "one_in": _one_in}
+    environment = templates()
+    environment.filters |= {"percent": percent, "one_in": _one_in}
     plots = {name: _data_uri(name, drawn[name]) for name in (CURVES, DISTANCES) if name in drawn}
     originals = results.originals
     scored = originals[originals["duplicate_of"].isna()]
     best = results.best()
-    return environment.get_template("page.html").render(
+    return environment.get_template("benchmark.html").render(
         best=best,
         advice=_advice(results, best) if best else None,
         categories=scored["category"].value_counts().sort_index().to_dict(),
@@ -50,6 +48,15 @@ def render(results: Results, drawn: Mapping[str, bytes], confused: pd.DataFrame 
         text_columns={*SEED_COLUMNS, *SEED_COLUMNS.values(), "of"},
         version=version("neardup"),
     )
+
+
+def templates() -> jinja2.Environment:
+    """The templates of pages: whatever they show is escaped, and a value that is missing is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["figure"] = _figure
+    return environment
 
 
 def _advice(results: Results, best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

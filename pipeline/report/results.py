@@ -96,7 +96,7 @@ def read_results(root: str) -> Results:
     if not parts:
         raise UsageError(f"{root} holds no benchmark; make one with: neardup benchmark INPUT --output …")
     made_by = tables.made_by(root, parts[0])
-    return live_results(root, made_by["transforms"], made_by["fpr"][0])
+    return live_results(root, dict(made_by["transforms"]), made_by["fpr"][0])
 
 
 def live_results(root: str, transforms: Mapping[str, str], rate: float) -> Results:

@@ -70,7 +70,11 @@ def score(task: ScoreTask) -> Scored:
     """Write the DISTANCES, METRICS, RATES and CURVES of one hasher."""
     spec = str(task.stamp[0])
     originals = read_originals(task.root, task.originals)
-    made_by = {"hasher": list(task.stamp), "transforms": dict(task.transforms), "fpr": list(task.wanted.fpr)}
+    made_by = {
+        "hasher": list(task.stamp),
+        "transforms": [list(each) for each in task.transforms],
+        "fpr": list(task.wanted.fpr),
+    }
     folder = f"distances/hasher={folder_label(spec)}"
     if not task.tiles:
         return Scored(spec, {})
