@@ -105,7 +105,7 @@ def environment(url: str) -> Iterator[None]:
 
 
 def make_bucket(name: str) -> None:
-    """A new bucket; it may exist."""
+    """A new bucket; it may exist. SeaweedFS has room for four of them."""
     filesystem, _ = storage.urls.open_filesystem(f"s3://{name}")
     with suppress(FileExistsError):
         filesystem.call_s3("create_bucket", Bucket=name)

@@ -101,20 +101,25 @@ def test_a_store_that_is_down_is_a_transient_row(url: str, tmp_path: Path) -> No
 
 def test_containers_on_a_store_that_is_down_stop_the_run_before_it_begins(url: str, tmp_path: Path) -> None:
     """What was known of their members must not go because a store had a bad night."""
-    stores.make_bucket("night")
+    stores.make_bucket("outputs")
     sink = io.BytesIO()
     pq.write_table(pa.table({"image": [PHOTOS[0].read_bytes()]}), sink)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(PHOTOS[1], "x.jpg")
     for name, data in {"rows/a.parquet": sink, "tars/a.tar": packed}.items():
-        storage.write("s3://night", name, data.getvalue())
-    hash_only("s3://night", tmp_path / "out")
+        storage.write("s3://outputs/night", name, data.getvalue())
+    hash_only("s3://outputs/night", tmp_path / "out")
     before = sums(tmp_path / "out")
-    (tmp_path / "list.txt").write_text("s3://night/tars/a.tar\n")
+    (tmp_path / "list.txt").write_text("s3://outputs/night/tars/a.tar\n")
     with stores.faulty(url, stores.Faults(slow_down=1.0)) as proxy, stores.environment(proxy):
-        for given in ("s3://night/rows", "s3://night/tars", "s3://night", str(tmp_path / "list.txt")):
-            with pytest.raises(UsageError, match=r"cannot list 's3://night/(rows|tars)/a\.(parquet|tar)'"):
+        for given in (
+            "s3://outputs/night/rows",
+            "s3://outputs/night/tars",
+            "s3://outputs/night",
+            str(tmp_path / "list.txt"),
+        ):
+            with pytest.raises(UsageError, match=r"cannot list 's3://outputs/night/(rows|tars)/a\.(parquet|tar)'"):
                 hash_only(given, tmp_path / "out")
     assert sums(tmp_path / "out") == before and len(before) == 2
 
@@ -138,22 +143,27 @@ def read_table(root: str, name: str) -> pa.Table:
 
 
 def test_a_table_on_a_store_is_enriched_there(url: str) -> None:
-    stores.make_bucket("tables")
+    stores.make_bucket("outputs")
     names = [*(f"{n % 7}/{n:03d}.jpg" for n in range(12)), "gone.jpg", None, "s3://photos/1/001.jpg"]
     for number, mine in enumerate([names[:8], names[8:]]):
         sink = io.BytesIO()
         pq.write_table(pa.table({"id": range(len(mine)), "url": pa.array(mine, pa.string())}), sink, row_group_size=3)
-        storage.write("s3://tables", f"lake/day={number}/part.parquet", sink.getvalue())
+        storage.write("s3://outputs/tables", f"lake/day={number}/part.parquet", sink.getvalue())
     faults = stores.Faults(slow_down=0.05, dropped=0.05, truncated=0.05)
-    job = {"inputs": ["s3://tables/lake"], "uri_column": "url", "output": "s3://tables/out", "hashers": ["pdq@0.2"]}
+    job = {
+        "inputs": ["s3://outputs/tables/lake"],
+        "uri_column": "url",
+        "output": "s3://outputs/tables/out",
+        "hashers": ["pdq@0.2"],
+    }
     job |= {"base": "s3://photos", "cluster": "none", "child": {"enabled": False}}
     with stores.faulty(url, faults) as proxy, stores.environment(proxy):
         first = run_enrich(EnrichJob.model_validate(job), "none")
     again = run_enrich(EnrichJob.model_validate(job), "none")
     assert first["enriched"]["rows"] == 15 and first["stages"]["enrich"]["files_written"] == 2
     assert again["stages"]["enrich"]["files_written"] == 0 and "items" not in again["stages"]["hash"]
-    found = [read_table("s3://tables/out", f"enriched/day={number}/part.parquet") for number in (0, 1)]
-    old = [read_table("s3://tables", f"lake/day={number}/part.parquet") for number in (0, 1)]
+    found = [read_table("s3://outputs/tables/out", f"enriched/day={number}/part.parquet") for number in (0, 1)]
+    old = [read_table("s3://outputs/tables", f"lake/day={number}/part.parquet") for number in (0, 1)]
     assert [new.select(["id", "url"]).equals(table) for new, table in zip(found, old, strict=True)] == [True, True]
     rows = [row for table in found for row in table.to_pylist()]
     assert [row["error"] for row in rows] == [None] * 12 + ["permanent: the object is gone", "no uri", None]
@@ -162,47 +172,56 @@ def test_a_table_on_a_store_is_enriched_there(url: str) -> None:
 
 
 def test_survivors_on_a_store_are_exported_there(url: str) -> None:
-    stores.make_bucket("shelf")
+    stores.make_bucket("outputs")
     photos = {f"in/{n}.jpg": PHOTOS[n].read_bytes() for n in range(3)} | {"in/copy.jpg": PHOTOS[0].read_bytes()}
     for name, data in [*photos.items(), ("in/1.json", b'{"n": 1}')]:
-        storage.write("s3://shelf", name, data)
+        storage.write("s3://outputs/shelf", name, data)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, data in [("x.jpg", PHOTOS[4].read_bytes()), ("x.txt", b"said")]:
             header = tarfile.TarInfo(name)
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
-    storage.write("s3://shelf", "in/a.tar", packed.getvalue())
-    job = {"inputs": ["s3://shelf/in"], "output": "s3://shelf/out", "cluster": "none", "child": {"enabled": False}}
+    storage.write("s3://outputs/shelf", "in/a.tar", packed.getvalue())
+    job = {
+        "inputs": ["s3://outputs/shelf/in"],
+        "output": "s3://outputs/shelf/out",
+        "cluster": "none",
+        "child": {"enabled": False},
+    }
     assert run_dedup(DedupJob.model_validate(job), "none")["groups"] == 1
-    groups = tables.read_live("s3://shelf/out", "groups", tables.GROUPS, ["uri", "keep"]).to_pylist()
+    groups = tables.read_live("s3://outputs/shelf/out", "groups", tables.GROUPS, ["uri", "keep"]).to_pylist()
     (dropped,) = [row["uri"] for row in groups if not row["keep"]]
-    expected = {name.removeprefix("in/"): data for name, data in photos.items() if f"s3://shelf/{name}" != dropped}
+    expected = {
+        name.removeprefix("in/"): data for name, data in photos.items() if f"s3://outputs/shelf/{name}" != dropped
+    }
     expected |= {"1.json": b'{"n": 1}', "a.tar/x.jpg": PHOTOS[4].read_bytes(), "a.tar/x.txt": b"said"}
 
     def export(**settings: Any) -> dict[str, Any]:
-        return run_export(ExportJob.model_validate({"output": "s3://shelf/out", **settings}), "none")
+        return run_export(ExportJob.model_validate({"output": "s3://outputs/shelf/out", **settings}), "none")
 
     faults = stores.Faults(slow_down=0.05, dropped=0.05)
     with stores.faulty(url, faults) as proxy, stores.environment(proxy):
-        done = export(survivors="s3://shelf/files", delete_list="s3://shelf/drop.txt")
-    assert {name: storage.read("s3://shelf/files", name) for name in storage.list_names("s3://shelf/files")} == expected
-    assert storage.read("s3://shelf", "drop.txt") == f"{dropped}\n".encode() and done["dropped"] == 1
-    assert export(survivors="s3://shelf/files")["survivors"]["there"] == len(expected)
-    export(survivors="s3://shelf/tars", form="tar")
-    (shard,) = storage.list_names("s3://shelf/tars")
-    with tarfile.open(fileobj=io.BytesIO(storage.read("s3://shelf/tars", shard) or b"")) as archive:
+        done = export(survivors="s3://outputs/shelf/files", delete_list="s3://outputs/shelf/drop.txt")
+    assert {
+        name: storage.read("s3://outputs/shelf/files", name) for name in storage.list_names("s3://outputs/shelf/files")
+    } == expected
+    assert storage.read("s3://outputs/shelf", "drop.txt") == f"{dropped}\n".encode() and done["dropped"] == 1
+    assert export(survivors="s3://outputs/shelf/files")["survivors"]["there"] == len(expected)
+    export(survivors="s3://outputs/shelf/tars", form="tar")
+    (shard,) = storage.list_names("s3://outputs/shelf/tars")
+    with tarfile.open(fileobj=io.BytesIO(storage.read("s3://outputs/shelf/tars", shard) or b"")) as archive:
         assert {one.name: archive.extractfile(one).read() for one in archive} == expected  # type: ignore[union-attr]
-    export(survivors="s3://shelf/parts", form="parquet")
-    (part,) = storage.list_names("s3://shelf/parts")
-    storage.write("s3://shelf", "in/2.jpg", PHOTOS[7].read_bytes())  # what has changed is not copied
+    export(survivors="s3://outputs/shelf/parts", form="parquet")
+    (part,) = storage.list_names("s3://outputs/shelf/parts")
+    storage.write("s3://outputs/shelf", "in/2.jpg", PHOTOS[7].read_bytes())  # what has changed is not copied
     with pytest.raises(RunError, match=r"in/2.jpg has changed since it was hashed"):
-        export(survivors="s3://shelf/again")
+        export(survivors="s3://outputs/shelf/again")
     gc.collect()
-    assert storage.list_names("s3://shelf/again") == sorted(expected.keys() - {"2.jpg"})
-    left, _ = storage.urls.open_filesystem("s3://shelf")
-    assert not left.call_s3("list_multipart_uploads", Bucket="shelf").get("Uploads")
-    media = read_table("s3://shelf/parts", part)["media"].to_pylist()
+    assert storage.list_names("s3://outputs/shelf/again") == sorted(expected.keys() - {"2.jpg"})
+    left, _ = storage.urls.open_filesystem("s3://outputs")
+    assert not left.call_s3("list_multipart_uploads", Bucket="outputs").get("Uploads")
+    media = read_table("s3://outputs/shelf/parts", part)["media"].to_pylist()
     assert {row["path"]: row["bytes"] for row in media} == {
         name: data for name, data in expected.items() if name.endswith("jpg")
     }
