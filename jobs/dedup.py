@@ -202,7 +202,8 @@ def _hash_stage(
     begun = time.perf_counter()
     storage.delete_unfinished(root)
     usable = live.usable_parts(root, makers, options.ways)
-    most = max(1, min(job.slices.items, -(-len(listing) // (4 * pool.count))))
+    pictures = max(1, len(options.altering.transforms))  # that an item is made into: a slice holds so many fewer items
+    most = max(1, min(job.slices.items // pictures, -(-len(listing) // (4 * pool.count))))
     how = live.Cutting(most, job.slices.bytes, job.video.slice_bytes, _retried(job))
     tasks: list[hashing.HashTask] = []
     long: set[str] = set()

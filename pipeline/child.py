@@ -13,6 +13,7 @@ to frame, the child notes the time: its deadline is one of silence, and a longer
 """
 
 import contextlib
+import gc
 import mmap
 import os
 import select
@@ -365,6 +366,7 @@ def serve(board_file: int) -> None:
     except Exception as error:
         os.write(outgoing, _packed(f"{type(error).__name__}: {error}"))
         return
+    gc.freeze()  # what is loaded stays: no use in looking through it for garbage
     os.write(outgoing, _packed(True))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     notes.alarm_s = 2 * limits.deadline_s + 10

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from pipeline.errors import MediaError
 from pipeline.hashers import Hasher, Planes
@@ -79,11 +80,14 @@ def altered_answer(
     return answer
 
 
+_transform = cache(parse)
+
+
 def _altered(source: Pixels, variant: str, altering: Altering, seed: int) -> tuple[Pixels | None, str]:
     """What a transform makes of a picture, or why it makes nothing: it may be anyone's code, as a hasher."""
     try:
         with blamed_on_hasher():
-            return parse("+".join(filter(None, (variant, altering.encode))))(source, seed), ""
+            return _transform("+".join(filter(None, (variant, altering.encode))))(source, seed), ""
     except HasherError as error:
         return None, str(error)
 
