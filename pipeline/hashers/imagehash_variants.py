@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pywt
-import scipy.fft
 from PIL import Image
 
 from pipeline.errors import UsageError
@@ -97,6 +96,8 @@ def vertical_difference_bits(gray: Image.Image, size: int) -> Bits:
 
 def dct_bits(gray: Image.Image, size: int, factor: int) -> Bits:
     """Is each of the size x size lowest frequencies, the mean included, above their median? (after Zauner 2010)"""
+    import scipy.fft  # slow to load
+
     small = lanczos(gray, size * factor, size * factor).astype(np.float64)
     block = scipy.fft.dct(scipy.fft.dct(small, axis=0), axis=1)[:size, :size]
     bits: Bits = block > np.median(block)
@@ -105,6 +106,8 @@ def dct_bits(gray: Image.Image, size: int, factor: int) -> Bits:
 
 def row_dct_bits(gray: Image.Image, size: int, factor: int) -> Bits:
     """Is each low frequency of the first rows, the mean left out, above their mean?"""
+    import scipy.fft  # slow to load
+
     small = lanczos(gray, size * factor, size * factor)[:size].astype(np.float64)
     block = scipy.fft.dct(small, axis=1)[:, 1 : size + 1]
     bits: Bits = block > block.mean()

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline import storage
 from pipeline.errors import MediaError
 from pipeline.hashers import Hasher
 from pipeline.media import DecodePolicy
@@ -14,13 +13,16 @@ from pipeline.work.frames import Sampling
 from pipeline.work.image import image_answer
 from pipeline.work.watch import DECODING, Watch
 
+if TYPE_CHECKING:  # images have no use for stores and their libraries: `storage` is imported where videos are opened
+    from pipeline.storage import Member
+
 
 class Clip(NamedTuple):
     """A video by its uri, to be hashed; or one segment of it, to be hashed to a piece."""
 
     uri: str
     segment: SegmentNumbers | None = None
-    place: storage.Member | None = None  # in an archive
+    place: "Member | None" = None  # in an archive
     max_bytes: int = 512 << 20  # of one that must be unpacked to be opened
 
 
@@ -29,7 +31,7 @@ class Cut(NamedTuple):
 
     uri: str
     seconds: float
-    place: storage.Member | None = None
+    place: "Member | None" = None
     max_bytes: int = 512 << 20
 
 
@@ -68,7 +70,8 @@ def do(item: Item, work: Work, watch: Watch) -> Answer:
 
 
 def _do_video(item: Clip | Cut | Merge, work: Work, watch: Watch) -> Answer:
-    from pipeline.media.video import Segment, cut_segments  # images have no use for FFmpeg's libraries
+    from pipeline import storage
+    from pipeline.media.video import Segment, cut_segments  # nor for FFmpeg's libraries
     from pipeline.work.video import packed_piece, piece_of, unpacked_piece, video_answer, video_policy
 
     if isinstance(item, Merge):
@@ -108,12 +111,18 @@ def from_wire(header: Sequence[Any], body: bytes) -> Item:
         return body
     if kind == "cut":
         uri, seconds, place, max_bytes = fields
-        return Cut(uri, seconds, storage.Member(*place) if place else None, max_bytes)
+        return Cut(uri, seconds, _member(place), max_bytes)
     if kind == "clip":
         uri, segment, place, max_bytes = fields
-        return Clip(uri, tuple(segment) if segment else None, storage.Member(*place) if place else None, max_bytes)
+        return Clip(uri, tuple(segment) if segment else None, _member(place), max_bytes)
     pieces, start = [], 0
     for length in fields[0]:
         pieces.append(body[start : start + length])
         start += length
     return Merge(tuple(pieces))
+
+
+def _member(place: Sequence[Any] | None) -> "Member | None":
+    from pipeline.storage import Member
+
+    return Member(*place) if place else None

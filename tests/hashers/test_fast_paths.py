@@ -8,7 +8,7 @@ import pytest
 import pywt
 from hasher_samples import PHOTOS, image
 
-from pipeline.hashers import PDQHash, PDQHashF, Planes, area, imghash, pdq, wavelet
+from pipeline.hashers import PDQHash, PDQHashF, PHash, Planes, area, dct, imghash, pdq, wavelet
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -228,3 +228,17 @@ def test_pdq_quality_where_steps_are_whole_percents(size: int) -> None:
         pixels = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
         samples = pdq.Samples(pixels)
         assert samples.quality == min(pdq.gradient_sum(samples.exact) // 90, 100)
+
+
+@pytest.mark.parametrize("name", ["noise", *TIED])
+@pytest.mark.parametrize("exclude_first_term", [False, True])
+def test_phash_by_products_equals_the_transform(name: str, exclude_first_term: bool) -> None:
+    """Coefficients that only rounding tells from the median are those of the transform."""
+    planes = Planes(TIED.get(name, noise(300, 400)))
+    hasher = PHash(hash_size=16, exclude_first_term=exclude_first_term)
+    small = planes.area("gray", 64, 64)
+    exact, fast = dct.low_frequencies(small, 16, 0), dct.fast_frequencies(small, 16, 0)
+    np.testing.assert_array_equal(hasher._hash(planes), dct.median_bits(exact.ravel()[int(exclude_first_term) :]))
+    np.testing.assert_allclose(fast, exact, atol=1e-12 * 4 * 255 * small.size)
+    if name in ("noise", "flat", "symmetric"):
+        assert dct.is_doubtful(fast.ravel(), 4 * 255 * small.size) == (name != "noise")
