@@ -150,14 +150,13 @@ def _carried(name: str, rows: pa.Table, without: str, options: ListOptions) -> p
     wanted = [one for one in rows.column_names if one != without]
     if options.columns is not None:
         wanted = [one for one in wanted if one in options.columns]
-    if len(set(wanted)) < len(wanted):
-        raise UsageError(f"the list {name!r} has two columns of one name; rename one")
-    if clash := sorted(set(wanted) & _TAKEN):
-        raise UsageError(
-            f"column {clash[0]!r} of the list {name!r} has the name of one of MEDIA's own; rename it, or say which "
-            "columns to carry with --columns"
-        )
-    return pa.table({one: _plain(rows[one]) for one in wanted}) if wanted else pa.table({"": rows[without]}).select([])
+    names = [f"list_{one}" if one in _TAKEN else one for one in wanted]  # MEDIA has a column of that name
+    if len(set(names)) < len(wanted):
+        twice = next(one for one in names if names.count(one) > 1)
+        raise UsageError(f"the list {name!r} has two columns named {twice!r}; rename one")
+    if not wanted:
+        return pa.table({"": rows[without]}).select([])
+    return pa.table({one: _plain(rows[column]) for one, column in zip(names, wanted, strict=True)})
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

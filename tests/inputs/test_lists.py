@@ -82,11 +82,20 @@ def test_rows_of_a_list_that_cannot_be_read_are_rows(photos: Path, tmp_path: Pat
     }
 
 
+def test_a_column_named_as_one_of_media_is_carried_beside_it(photos: Path, tmp_path: Path) -> None:
+    photo = next(photos.iterdir())
+    (tmp_path / "list.csv").write_text(f"url,width,uri,n\n{photo},5,x,1\n")
+    hash_only(tmp_path / "list.csv", tmp_path / "out", uri_column="url")
+    (row,) = rows(tmp_path / "out", "media")
+    assert (row["list_width"], row["list_uri"], row["n"], row["uri"]) == (5, "x", 1, f"file://{photo}")
+    assert row["width"] != 5
+
+
 REFUSED = {
     "no column": ("list.csv", "a,b\n1,2\n", {}, "no column of uris .* columns are a, b: name one with --uri-column"),
     "another column": ("list.csv", "a,b\n1,2\n", {"uri_column": "c"}, "no column 'c'; its columns are a, b"),
     "numbers": ("list.csv", "url\n1\n", {}, "column 'url' .* holds int64, not uris"),
-    "a clash": ("list.csv", "url,width\nx.jpg,5\n", {}, "column 'width' .* MEDIA's own; rename it, or .* --columns"),
+    "two columns": ("list.csv", "url,width,list_width\nx.jpg,5,5\n", {}, "two columns named 'list_width'; rename one"),
     "ragged": ("list.csv", "url,a\nx.jpg\n", {}, "no csv that can be read"),
     "empty": ("list.csv", "", {}, "is empty"),
     "no json": ("list.jsonl", "{url:", {}, "no jsonl that can be read"),
