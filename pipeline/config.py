@@ -66,7 +66,7 @@ class Child(_Strict):
 class Slices(_Strict):
     """How the listing is cut into tasks."""
 
-    items: int = Field(500, gt=0, description="items per task at most")
+    items: int = Field(500, gt=0, description="items per task at most; of a benchmark, pictures")
     bytes: Bytes = Field(ByteSize(512 << 20), description="bytes per task, about")
     read_budget: Bytes = Field(ByteSize(128 << 20), description="bytes read ahead per worker")
     rows_in_memory: int = Field(200_000, gt=0, description="rows of a listing beyond which it goes to disk")
