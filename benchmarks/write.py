@@ -38,12 +38,22 @@ RUNS = {
     "real": ("Speed and recall on real hashes", ["benchmarks/recall.py", "CORPUS", "--peers", "PYTHON"]),
     "thresholds": ("What the recommended thresholds find", ["benchmarks/corpus_recall.py", "CORPUS"]),
     "crop": ("Rules of comparing crop-resistant hashes", ["benchmarks/crop_rules.py", "CORPUS"]),
-    "benchmark": ("The benchmark job", ["benchmarks/benchmark_job.py", "CORPUS", "--oracle", "PYTHON"]),
+    "benchmark": (
+        "The benchmark job",
+        ["benchmarks/benchmark_job.py", "CORPUS", "--oracle", "PYTHON", "--subset", "1000"],
+    ),
     "synthetic": ("The benchmark of a million", ["benchmarks/benchmark_job.py", "--synthetic", "100000x1000000"]),
     "scores": (
         "Cells of METRICS beside the reference",
         ["benchmarks/conformance_benchmark.py", "CORPUS", "--oracle", "PYTHON"],
     ),
+    "store": ("Hashing from an object store", ["benchmarks/store.py", "--rounds", "1", "--faults"]),
+    "nightly": (
+        "Nightly runs, and what interrupts them",
+        ["benchmarks/incremental.py", "--sequences", "200", "--interruptions", "20"],
+    ),
+    "enrich": ("A million rows enriched", ["benchmarks/enrich.py"]),
+    "flood": ("A flood of near duplicates", ["benchmarks/flood.py"]),
 }
 
 
