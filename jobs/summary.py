@@ -1,5 +1,6 @@
 """What a person is told when a job is done, and how to look further."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,11 @@ def _recall(measured: dict[str, Any]) -> str:
 
 
 def _how_to_look(where: str) -> list[str]:
-    """Shell lines that show the tables, with the Python of this process."""
+    """Shell lines that write a page to look at and show the tables, with the Python of this process."""
     python = Path(sys.executable)
     here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
     code = [
         f"import duckdb; print(duckdb.read_parquet({where + '/groups/*.parquet'!r}).filter('NOT keep'))",
         f"import pandas; print(pandas.read_parquet({where + '/pairs'!r}).sort_values('distance'))",
     ]
-    return [f'{here} -c "{line}"' for line in code]
+    return [f"{here} -m jobs report {shlex.quote(where)}", *(f'{here} -c "{line}"' for line in code)]

@@ -40,9 +40,10 @@ def test_the_demo_prints_what_the_readme_shows_and_lines_that_work(tmp_path: Pat
     shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
     assert shown and [line.rstrip() for line in printed.splitlines()][:6] == shown[1].splitlines()
     look = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
-    assert len(look) == 2 and "duckdb" in look[0] and "pandas" in look[1]
-    for line in look:
-        assert "uri" in run(line, tmp_path)
+    report, duckdb, pandas = look
+    assert Path(run(report, tmp_path).strip()) == tmp_path / "demo-out" / "report" / "duplicates.html"
+    assert "duckdb" in duckdb and "uri" in run(duckdb, tmp_path)
+    assert "pandas" in pandas and "uri" in run(pandas, tmp_path)
     assert "copies/fort-exact.jpg" in run(f"python {ROOT / 'samples' / 'show.py'} demo-out", tmp_path)
 
 
