@@ -69,7 +69,7 @@ def main() -> None:
         text = done.stdout.replace(corpus, "CORPUS").replace(oracle, "PYTHON").rstrip()
         sections[title] = f"`python {' '.join(command)}`, {date.today()}, {_machine()}\n\n```text\n{text}\n```\n"
     order = [title for title, _ in RUNS.values()]
-    body = [f"## {title}\n\n{sections[title]}" for title in order if title in sections]
+    body = [f"## {title}\n\n{sections[title].strip()}\n" for title in order if title in sections]
     PAGE.write_text("\n".join([HEAD, *body]))
 
 
