@@ -171,7 +171,7 @@ def run_over(
             with workers(job.cluster) as pool, claimed(root) as check:
                 pool.warm(start_child)
                 _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
-                hashing.close_worker()
+                hashing.close_worker()  # its memory is of no use to what follows
                 if then:
                     then(root, pool, summary, check)
         return summary

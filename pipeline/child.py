@@ -32,6 +32,7 @@ import msgpack
 
 from pipeline.errors import RunError
 from pipeline.media import DecodePolicy
+from pipeline.memory import limit_memory
 from pipeline.work import Altering, Answer, HashRow, Item, Sampling, Watch, Work, do, from_wire, poisoned, to_wire
 
 _FRAME = struct.Struct("<I")
@@ -49,8 +50,8 @@ _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or 
 
 # The environment of processes that hold pictures and large arrays: one thread each, and freed memory is kept. Dask's
 # workers, and so their children, would give it back at once (64 KiB) and get it anew, page by page, for each picture.
-SETTINGS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-SETTINGS |= {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ENVIRONMENT |= {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,10 @@ class Child:
         reading, writing = self._process.stdout.fileno(), self._process.stdin.fileno()
         begun = time.monotonic()
         while True:
-            for message in self._messages():
+            if message := next(self._messages(), None):
                 return None, _answer_from(message)
             unsent = next((pending for pending in queue if pending.has_unsent()), None)
-            silent_until = max(begun, self._board[_MOVED] / 1e9) + self._limits.deadline_s
-            left_s = min(silent_until, begun + self._limits.video_deadline_s) - time.monotonic()
+            left_s = min(self._silent_until(begun), begun + self._limits.video_deadline_s) - time.monotonic()
             readable, writable, _ = select.select([reading], [writing] if unsent else [], [], max(0.0, left_s))
             if readable:
                 data = os.read(reading, _PIPE_BYTES)
@@ -180,14 +180,15 @@ class Child:
                 except BrokenPipeError:
                     return self._stage(), _how_it_ended(self._process)
             elif left_s <= 0:
-                silent_until = max(silent_until, self._board[_MOVED] / 1e9 + self._limits.deadline_s)
-                if time.monotonic() >= silent_until:
+                if time.monotonic() >= self._silent_until(begun):
                     return self._stage(), f"no answer within {self._limits.deadline_s:g} s (--deadline)"
-                if time.monotonic() >= begun + self._limits.video_deadline_s:
-                    return (
-                        None,
-                        f"{_TOO_LONG} {self._limits.video_deadline_s:g} s (video.deadline_s)",
-                    )  # no stage's fault
+                if time.monotonic() >= begun + self._limits.video_deadline_s:  # no stage's fault
+                    return None, f"{_TOO_LONG} {self._limits.video_deadline_s:g} s (video.deadline_s)"
+
+    def _silent_until(self, begun: float) -> float:
+        """When the child's silence will be too long; what else than a time since then is on the board counts not."""
+        moved = self._board[_MOVED] / 1e9
+        return (moved if begun < moved <= time.monotonic() else begun) + self._limits.deadline_s
 
     def _stage(self) -> int | None:
         """What the child is at, or was at when it ended; None between items."""
@@ -221,7 +222,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, **SETTINGS, "PYTHONPATH": search},
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": search},
         )
         assert self._process.stdin
         self._ready = False
@@ -362,7 +363,7 @@ def serve(board_file: int) -> None:
         policy, altering = DecodePolicy(**setup["policy"]), Altering(**setup["altering"])
         work = Work(_prepared(setup["hashers"]), policy, sampling, setup["isometric"], altering)
         limits = Limits(**setup["limits"])
-        _limit_memory(limits.memory_bytes)
+        limit_memory(limits.memory_bytes)
     except Exception as error:
         os.write(outgoing, _packed(f"{type(error).__name__}: {error}"))
         return
@@ -419,15 +420,3 @@ def _prepared(specs: Sequence[str]) -> list[Any]:
 
     cv2.setNumThreads(1)
     return [parse(spec) for spec in specs]
-
-
-def _limit_memory(extra_bytes: int) -> None:
-    """Cap the address space at what is mapped now plus `extra_bytes`."""
-    import resource
-
-    if sys.platform != "linux":
-        return  # other systems do not tell what is mapped now
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + extra_bytes, mapped + extra_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

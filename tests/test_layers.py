@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-LAYERS = ["errors", "compiled", "storage", "media", "transforms", "hashers", "joins", "groups", "metrics", "tables"]
+LAYERS = [
+    "errors",
+    "memory",
+    "compiled",
+    "storage",
+    "media",
+    "transforms",
+    "hashers",
+    "joins",
+    "groups",
+    "metrics",
+    "tables",
+]
 LAYERS += ["work", "child", "stages", "run", "config", "report", "tools", "benchmarking", "imagehash"]
 OWNERS = {
     "fsspec": {"storage"},

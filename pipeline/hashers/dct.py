@@ -5,6 +5,8 @@ The low frequencies of a small grey image (Zauner 2010) against their median. Za
 """
 
 import functools
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
@@ -14,15 +16,24 @@ from pipeline.hashers.base import PlanesHasher, Vectors
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import isometric_dct
 from pipeline.hashers.planes import Planes
+from pipeline.memory import beyond_limit
 
 
 def low_frequencies(small: Pixels, size: int, shift: int) -> Vector:
     """The size x size block of the unnormalised DCT-II that starts at frequency `shift` of both axes (float64)."""
-    import scipy.fft  # it takes as long to load as a hundred pictures, and most of them have no use for it
-
-    rows = scipy.fft.dct(small.astype(np.float64), axis=1)[:, shift : shift + size]
-    block: Vector = scipy.fft.dct(rows, axis=0)[shift : shift + size]
+    dct = exact_dct()
+    rows = dct(small.astype(np.float64), axis=1)[:, shift : shift + size]
+    block: Vector = dct(rows, axis=0)[shift : shift + size]
     return block
+
+
+@functools.cache
+def exact_dct() -> Callable[..., Vector]:
+    """`scipy.fft.dct`: it takes as long to load as a hundred pictures, and most of them have no use for it."""
+    with beyond_limit():
+        import scipy.fft
+
+    return cast("Callable[..., Vector]", scipy.fft.dct)
 
 
 def fast_frequencies(small: Pixels, size: int, shift: int) -> Vector:

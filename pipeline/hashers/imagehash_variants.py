@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.errors import UsageError
 from pipeline.hashers.area import Pixels
 from pipeline.hashers.base import PlanesHasher
+from pipeline.hashers.dct import exact_dct
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.planes import Planes
 
@@ -96,20 +97,18 @@ def vertical_difference_bits(gray: Image.Image, size: int) -> Bits:
 
 def dct_bits(gray: Image.Image, size: int, factor: int) -> Bits:
     """Is each of the size x size lowest frequencies, the mean included, above their median? (after Zauner 2010)"""
-    import scipy.fft  # slow to load
-
+    dct = exact_dct()
     small = lanczos(gray, size * factor, size * factor).astype(np.float64)
-    block = scipy.fft.dct(scipy.fft.dct(small, axis=0), axis=1)[:size, :size]
+    block = dct(dct(small, axis=0), axis=1)[:size, :size]
     bits: Bits = block > np.median(block)
     return bits
 
 
 def row_dct_bits(gray: Image.Image, size: int, factor: int) -> Bits:
     """Is each low frequency of the first rows, the mean left out, above their mean?"""
-    import scipy.fft  # slow to load
-
+    dct = exact_dct()
     small = lanczos(gray, size * factor, size * factor)[:size].astype(np.float64)
-    block = scipy.fft.dct(small, axis=1)[:, 1 : size + 1]
+    block = dct(small, axis=1)[:, 1 : size + 1]
     bits: Bits = block > block.mean()
     return bits
 

@@ -5,6 +5,7 @@ with, differs by one level in a few pixels between builds with and without Intel
 """
 
 import functools
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.hashers.base import PlanesHasher, Vectors
 from pipeline.hashers.encoding import Vector
 from pipeline.hashers.isometric import VARIANTS, isometric_view
 from pipeline.hashers.planes import Planes
+from pipeline.memory import beyond_limit
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -86,8 +88,7 @@ def block_responses_float32(image: Pixels, wanted: npt.NDArray[np.bool_]) -> _Fl
 
     Only the tiles under these windows are convolved; the other windows' responses mean nothing.
     """
-    from pipeline.hashers import fourier  # it loads a compiler, which most pictures do not need
-
+    fourier = _fourier()
     framed = cv2.copyMakeBorder(image, 8, 8, 8, 8, cv2.BORDER_REFLECT_101)
     across = np.asarray(cv2.transpose(framed), dtype=np.float32)
     # Window (i, j) is of blocks 4i to 4i + 2 and 4j to 4j + 2; three neighbours lie in one tile or in two.
@@ -104,6 +105,16 @@ def block_responses_float32(image: Pixels, wanted: npt.NDArray[np.bool_]) -> _Fl
                 into[:] = sums[: into.shape[0], : into.shape[1]]
     windows = np.lib.stride_tricks.sliding_window_view(blocks.T, (3, 3))[::4, ::4]
     return windows.reshape(64, 9)
+
+
+@functools.cache
+def _fourier() -> ModuleType:
+    """`hashers.fourier`, ready: it loads a compiler, which most pictures do not need."""
+    with beyond_limit():
+        from pipeline.hashers import fourier
+
+        fourier.block_sums(np.zeros((32, 32), np.float32), (0, 0), (32, 32), _marr_spectrum(), np.ones(1, bool))
+    return fourier
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import dask.bag
 import yaml
 from distributed import Client, LocalCluster, as_completed, fire_and_forget
 
-from pipeline.child import SETTINGS
+from pipeline.child import ENVIRONMENT
 from pipeline.errors import ConfigError, NeardupError, RunError
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def _client(cluster: str | dict[str, Any]) -> Iterator[Client]:
             yield client
         return
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": SETTINGS}),
+        dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
         LocalCluster(**_local_settings(cluster)) as local,
         Client(local, set_as_default=False) as client,
     ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.errors import MediaError
 from pipeline.hashers import Hasher
 from pipeline.media import DecodePolicy
+from pipeline.memory import beyond_limit
 from pipeline.work.altering import Altering, altered_answer
 from pipeline.work.answers import Answer, SegmentNumbers, failed, poisoned
 from pipeline.work.frames import Sampling
@@ -70,9 +71,10 @@ def do(item: Item, work: Work, watch: Watch) -> Answer:
 
 
 def _do_video(item: Clip | Cut | Merge, work: Work, watch: Watch) -> Answer:
-    from pipeline import storage
-    from pipeline.media.video import Segment, cut_segments  # nor for FFmpeg's libraries
-    from pipeline.work.video import packed_piece, piece_of, unpacked_piece, video_answer, video_policy
+    with beyond_limit():
+        from pipeline import storage
+        from pipeline.media.video import Segment, cut_segments  # nor for FFmpeg's libraries
+        from pipeline.work.video import packed_piece, piece_of, unpacked_piece, video_answer, video_policy
 
     if isinstance(item, Merge):
         return video_answer([unpacked_piece(piece) for piece in item.pieces], work.hashers, work.sampling)
@@ -123,6 +125,7 @@ def from_wire(header: Sequence[Any], body: bytes) -> Item:
 
 
 def _member(place: Sequence[Any] | None) -> "Member | None":
-    from pipeline.storage import Member
+    with beyond_limit():
+        from pipeline.storage import Member
 
     return Member(*place) if place else None
