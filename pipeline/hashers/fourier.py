@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -351,6 +350,76 @@ def _real_inverse(spectrum: _Float32, numbers: _Float32, order: _Indexes, waves:
 
 
 @compiled
+def _forward_rows(
+    across: _Float32,
+    width: int,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    tables: tuple[_Indexes, _Float32],
+    numbers: _Float32,
+    half: _Float32,
+) -> None:
+    """Frequencies 0 to 127 of the rows of a tile, into `half`: group of 16 columns, row, part, column."""
+    order, waves = tables
+    top, left = corner
+    height, columns = size
+    for first in range(0, height, LANES):
+        for x in range(columns):
+            _copy(across, (left + x) * width + top + first, numbers, order[x & ~1] * _PAIR + (x & 1) * LANES)
+        for x in range(columns, SIDE):
+            numbers[order[x & ~1] * _PAIR + (x & 1) * LANES :][:LANES] = 0
+        _real_forward(numbers, waves)
+        for group in range(_GROUPS):
+            for part in range(2):
+                to = (group * SIDE + first) * _PAIR + part * LANES
+                _transpose(numbers, group * LANES * _PAIR + part * LANES, _PAIR, half, to, _PAIR)
+
+
+@compiled
+def _forward_ends(half: _Float32, height: int, tables: tuple[_Indexes, _Float32], numbers: _Float32) -> _Float32:
+    """The transforms of the columns of frequencies 0 and 128, in lanes 0 and 1 of `numbers`; their values before.
+
+    They are real: a group of their own. Of what they become only frequencies 0 to 128 are used, and the others derived
+    from them, which is not the same in float32.
+    """
+    order, waves = tables
+    ends = np.zeros(SIDE * 2, np.float32)
+    for row in range(height):
+        ends[2 * row], ends[2 * row + 1] = half[row * _PAIR], half[row * _PAIR + LANES]
+    numbers[:] = 0
+    for row in range(height):
+        for lane in range(2):
+            numbers[order[row] * _PAIR + lane] = ends[2 * row + lane]
+    _transform(numbers, SIDE, waves)
+    return ends
+
+
+@compiled
+def _spectrum(across: _Float32, size: tuple[int, int], tables: tuple[_Indexes, _Float32], target: _Float32) -> None:
+    """See `spectrum`."""
+    order, waves = tables
+    numbers = np.empty(SIDE * _PAIR, np.float32)
+    _forward_rows(across, size[0], (0, 0), size, tables, numbers, target)
+    ends = _GROUPS * SIDE * _PAIR
+    _forward_ends(target, size[0], tables, numbers)
+    for row in range(_HALF + 1):
+        for lane in range(2):
+            target[ends + row * _PAIR + lane] = numbers[row * _PAIR + lane]
+            if row % _HALF:
+                target[ends + row * _PAIR + LANES + lane] = numbers[row * _PAIR + LANES + lane]
+    for group in range(_GROUPS):
+        start = group * SIDE * _PAIR
+        for row in range(SIDE):
+            _copy(target, start + row * _PAIR, numbers, order[row] * _PAIR)
+            _copy(target, start + row * _PAIR + LANES, numbers, order[row] * _PAIR + LANES)
+        _transform(numbers, SIDE, waves)
+        for number in range(0, SIDE * _PAIR, LANES):
+            _copy(numbers, number, target, start + number)
+    for number in range(0, SIDE * _PAIR, LANES):  # frequency 0 is in the ends
+        target[number] = 0
+
+
+@compiled
 def _block_sums(
     across: _Float32,
     width: int,
@@ -363,30 +432,11 @@ def _block_sums(
 ) -> None:
     """See `block_sums`; `across` is the transposed image as it lies in memory, its lines `width` long."""
     order, waves = tables
-    top, left = corner
-    height, columns = size
+    height = size[0]
     numbers, more = np.empty(SIDE * _PAIR, np.float32), np.empty(SIDE * _PAIR, np.float32)
-    half = np.zeros(_GROUPS * SIDE * _PAIR, np.float32)  # group of 16 columns, row, part, column
-    for first in range(0, height, LANES):
-        for x in range(columns):
-            _copy(across, (left + x) * width + top + first, numbers, order[x & ~1] * _PAIR + (x & 1) * LANES)
-        for x in range(columns, SIDE):
-            numbers[order[x & ~1] * _PAIR + (x & 1) * LANES :][:LANES] = 0
-        _real_forward(numbers, waves)
-        for group in range(_GROUPS):
-            for part in range(2):
-                to = (group * SIDE + first) * _PAIR + part * LANES
-                _transpose(numbers, group * LANES * _PAIR + part * LANES, _PAIR, half, to, _PAIR)
-    # The columns of frequencies 0 and 128 are real: a group of their own, lanes 0 and 1. Of what they become only
-    # frequencies 0 to 128 are used, and the others derived from them, which is not the same in float32.
-    ends = np.zeros(SIDE * 2, np.float32)
-    for row in range(height):
-        ends[2 * row], ends[2 * row + 1] = half[row * _PAIR], half[row * _PAIR + LANES]
-    numbers[:] = 0
-    for row in range(height):
-        for lane in range(2):
-            numbers[order[row] * _PAIR + lane] = ends[2 * row + lane]
-    _transform(numbers, SIDE, waves)
+    half = np.zeros(_GROUPS * SIDE * _PAIR, np.float32)
+    _forward_rows(across, width, corner, size, tables, numbers, half)
+    ends = _forward_ends(half, height, tables, numbers)
     for row in range(_HALF + 1):
         at, mirrored = order[row] * _PAIR, order[-row] * _PAIR
         _correlate(numbers, row * _PAIR, kernel, (_GROUPS * SIDE + row) * _PAIR, more, at)
@@ -440,14 +490,12 @@ def block_sums(
 
 
 def spectrum(kernel: _Float32) -> _Float32:
-    """The transform of a kernel of at most 17x17 pixels, in the order of `block_sums`."""
-    padded = np.zeros((SIDE, SIDE), np.float32)
-    padded[: len(kernel), : len(kernel)] = kernel
-    packed = cv2.dft(padded, nonzeroRows=len(kernel))
-    columns = np.stack([packed[:, 1:-1:2], packed[:, 2:-1:2]])  # part, row, frequency 1 to 127
-    groups = np.concatenate([np.zeros((2, SIDE, 1), np.float32), columns], axis=2).reshape(2, SIDE, _GROUPS, LANES)
-    ends = np.zeros((SIDE, 2, LANES), np.float32)
-    for lane, column in enumerate((0, -1)):
-        ends[[0, _HALF], 0, lane] = packed[[0, -1], column]
-        ends[1:_HALF, 0, lane], ends[1:_HALF, 1, lane] = packed[1:-1:2, column], packed[2:-1:2, column]
-    return np.concatenate([groups.transpose(2, 1, 0, 3).ravel(), ends.ravel()])
+    """The transform of a kernel of at most 17x17 pixels, in the order of `block_sums`.
+
+    Not by `cv2.dft`: where OpenCV may use Intel's library, it rounds otherwise on other processors.
+    """
+    across = np.zeros((len(kernel), 2 * LANES), np.float32)
+    across[:, : len(kernel)] = kernel.T
+    packed = np.zeros((_GROUPS + 1) * SIDE * _PAIR, np.float32)
+    _spectrum(across.ravel(), across.shape[::-1], (_bit_reversed(), _waves()), packed)
+    return packed

@@ -1,6 +1,8 @@
 """Every fast path equals the slow obvious one, above all where bits hang on rounding."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import pywt
 from hasher_samples import PHOTOS, image
 
-from pipeline.hashers import PDQHash, PDQHashF, PHash, Planes, area, dct, imghash, pdq, wavelet
+from pipeline.hashers import PDQHash, PDQHashF, PHash, Planes, area, dct, fourier, imghash, pdq, wavelet
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -160,10 +162,38 @@ def equalised(gray: np.ndarray) -> np.ndarray:
 
 
 def opencv_responses(plane: np.ndarray) -> np.ndarray:
-    """The reference: OpenCV's float32 convolution of the whole, summed over blocks of 16x16."""
-    response = cv2.filter2D(plane, cv2.CV_32F, imghash.marr_kernel())[:496, :496]
+    """The reference: OpenCV's float32 convolution of the whole, summed over blocks of 16x16.
+
+    By OpenCV's own code: with Intel's library, where its builds have it, the rounding depends on the processor.
+    """
+    with without_ipp():
+        response = cv2.filter2D(plane, cv2.CV_32F, imghash.marr_kernel())[:496, :496]
     blocks = response.astype(np.float64).reshape(31, 16, 31, 16).sum(axis=(1, 3)).T.astype(np.float32)
     return np.lib.stride_tricks.sliding_window_view(blocks, (3, 3))[::4, ::4].reshape(64, 9)
+
+
+@contextmanager
+def without_ipp() -> Iterator[None]:
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    try:
+        yield
+    finally:
+        cv2.ipp.setUseIPP(before)
+
+
+def test_the_spectrum_of_a_kernel_is_that_of_opencv() -> None:
+    kernel = np.random.default_rng(0).normal(size=(17, 17)).astype(np.float32)
+    padded = np.zeros((256, 256), np.float32)
+    padded[:17, :17] = kernel
+    with without_ipp():
+        packed = cv2.dft(padded, nonzeroRows=17)
+    ours = fourier.spectrum(kernel).reshape(9, 256, 2, 16)
+    frequencies = ours[:8].transpose(2, 1, 0, 3).reshape(2, 256, 128)[..., 1:]
+    np.testing.assert_array_equal(frequencies, np.stack([packed[:, 1:-1:2], packed[:, 2:-1:2]]))
+    for lane, column in enumerate((0, -1)):
+        np.testing.assert_array_equal(ours[8, [0, 128], 0, lane], packed[[0, -1], column])
+        np.testing.assert_array_equal(ours[8, 1:128, :, lane].ravel(), packed[1:-1, column])
 
 
 MARR_HILDRETH = ["image1.jpg", "image5.jpg", "F(512,384)", "low_detail(100,100)", "square(32,32)"]
