@@ -134,6 +134,7 @@ class Child:
         if self._board_file >= 0:
             os.close(self._board_file)
             self._board_file = -1
+            self._board = memoryview(b"").cast("q")  # whose memory holds a file of its own
 
     def work(self, items: Iterable[Item | Answer]) -> Generator[Answer]:
         """One answer per item, in order; an item that is an Answer already (it could not be read) passes through."""
