@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import pkgutil
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from jobs import options
+from jobs import options, streams
 from jobs.options import AsJson, Debug, Options
 from jobs.progress import style_for
 from pipeline import __version__, config
@@ -34,6 +35,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_ITEM_ERRORS, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 def main() -> None:
     """Run the command line; the console script `neardup`."""
+    streams.prepare()
+    os.environ["PYTHONSAFEPATH"] = "1"  # whatever is started from here looks for no modules in the working folder
     app()
 
 

@@ -6,8 +6,10 @@ item failed; in a hasher, that item has no hash of that hasher. Either costs the
 rest of the item's hashers are tried again in the next child. While a video or an animation moves on from frame
 to frame, the child notes the time: its deadline is one of silence, and a longer one of the whole.
 
-    caller → child   u32 length, msgpack [skipped hashers, item header]; u64 length, the item's bytes
-    child → caller   u32 length, msgpack of an answer
+A child belongs to one thread at a time. An answer carries the number of its item: one of another item is never taken.
+
+    caller → child   u32 length, msgpack [number, skipped hashers, item header]; u64 length, the item's bytes
+    child → caller   u32 length, msgpack [number of the item, its answer]
     board            shared memory, two int64 that the child writes: the stage (0 decoding, k hasher k-1, -1 between
                      items), and when it last moved on. Nobody is woken up for them: the caller looks when it matters.
 """
@@ -21,9 +23,10 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +49,16 @@ _STAGE, _MOVED = 0, 1  # places on the board
 _BETWEEN = -1
 _ARM_EVERY_S = 0.2
 _KILLED = "killed by SIGKILL"  # never by the item's own code: by the system or an operator
+_MIXED_UP = "the answer was to another item"
+_GARBLED = "the answer could not be read"
 
 
 # The environment of processes that hold pictures and large arrays: one thread each, and freed memory is kept. Dask's
 # workers, and so their children, would give it back at once (64 KiB) and get it anew, page by page, for each picture.
+# None of them looks for modules in the working folder first: it may be a corpus that others have filled.
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 ENVIRONMENT |= {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+ENVIRONMENT |= {"PYTHONSAFEPATH": "1"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,8 @@ class Limits:
 
 
 class Child:
-    """A worker process of our own; a context manager. `work` may be called many times, one call at a time."""
+    """A worker process of our own; a context manager. `work` may be called many times, one call at a time: of two at
+    once the second is refused."""
 
     def __init__(
         self,
@@ -94,7 +102,15 @@ class Child:
         self._board_file = -1
         self._board = memoryview(b"").cast("q")
         self._incoming = bytearray()
+        self._at_work = threading.Lock()
+        self._sent = 0  # items so far
+        self._started_by = os.getpid()
         self.replaced = 0  # children killed or lost so far
+
+    @property
+    def busy(self) -> bool:
+        """Is a call of `work` not at its end?"""
+        return self._at_work.locked()
 
     def __enter__(self) -> "Child":
         return self
@@ -105,8 +121,11 @@ class Child:
     def close(self) -> None:
         """End the process."""
         if self._process:
-            self._process.kill()
-            self._process.wait()
+            if self._started_by == os.getpid():
+                self._process.kill()
+                self._process.wait()
+            else:  # this is a fork of the process that started it and still works with it
+                self._process.returncode = 0
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe:
                     with contextlib.suppress(OSError):
@@ -115,9 +134,12 @@ class Child:
         if self._board_file >= 0:
             os.close(self._board_file)
             self._board_file = -1
+            self._board = memoryview(b"").cast("q")  # whose memory holds a file of its own
 
-    def work(self, items: Iterable[Item | Answer]) -> Iterator[Answer]:
+    def work(self, items: Iterable[Item | Answer]) -> Generator[Answer]:
         """One answer per item, in order; an item that is an Answer already (it could not be read) passes through."""
+        if not self._at_work.acquire(blocking=False):
+            raise RuntimeError("a decoding process is given items while it works on others; each thread has its own")
         source = iter(items)
         queue: deque[_Pending] = deque()
         exhausted = False
@@ -128,7 +150,8 @@ class Child:
                     if following is None:
                         exhausted = True
                     else:
-                        queue.append(_Pending(following))
+                        self._sent += 1
+                        queue.append(_Pending(following, self._sent))
                 if not queue:
                     return
                 answer = self._first_answer(queue)
@@ -137,6 +160,7 @@ class Child:
         finally:
             if queue:  # the caller gave up: what the child still answers belongs to nobody
                 self.close()
+            self._at_work.release()
 
     def _first_answer(self, queue: "deque[_Pending]") -> Answer:
         """Wait for the answer to the first item, killing and replacing the child as often as that takes."""
@@ -164,8 +188,8 @@ class Child:
         reading, writing = self._process.stdout.fileno(), self._process.stdin.fileno()
         begun = time.monotonic()
         while True:
-            if message := next(self._messages(), None):
-                return None, _answer_from(message)
+            if (message := self._message()) is not None:
+                return None, _answer_to(queue[0].number, message)
             unsent = next((pending for pending in queue if pending.has_unsent()), None)
             left_s = min(self._silent_until(begun), begun + self._limits.video_deadline_s) - time.monotonic()
             readable, writable, _ = select.select([reading], [writing] if unsent else [], [], max(0.0, left_s))
@@ -195,34 +219,47 @@ class Child:
         stage = self._board[_STAGE]
         return stage if 0 <= stage <= len(self._stages) else None
 
-    def _messages(self) -> Iterator[Any]:
-        """The whole messages received so far, each taken out as it is yielded."""
-        while len(self._incoming) >= _FRAME.size:
-            (length,) = _FRAME.unpack_from(self._incoming)
-            end = _FRAME.size + length
-            if len(self._incoming) < end:
-                return
-            message = msgpack.unpackb(memoryview(self._incoming)[_FRAME.size : end].tobytes())
-            del self._incoming[:end]
-            yield message
+    def _message(self) -> bytes | None:
+        """The next message, if the whole of it was received."""
+        if len(self._incoming) < _FRAME.size:
+            return None
+        (length,) = _FRAME.unpack_from(self._incoming)
+        end = _FRAME.size + length
+        if len(self._incoming) < end:
+            return None
+        message = memoryview(self._incoming)[_FRAME.size : end].tobytes()
+        del self._incoming[:end]
+        return message
 
     def start(self) -> None:
-        """Start the process, unless there is one, without waiting for it: `work` does."""
-        if self._process:
+        """Start the process, unless there is one, without waiting for it: `work` does. Raises RunError."""
+        if self._process and self._started_by == os.getpid():
             return
-        search = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
+        self.close()
+        try:
+            self._start()
+        except OSError as error:
+            self.close()
+            raise RunError(
+                f"cannot start the decoding process: {error.strerror or error}; give this machine more memory or "
+                "processes, or the run fewer workers"
+            ) from error
+
+    def _start(self) -> None:
+        keep_standard_files()
+        self._started_by = os.getpid()
         self._board_file = os.memfd_create("neardup")
         os.truncate(self._board_file, mmap.PAGESIZE)
         self._board = _board(self._board_file)
         self._board[_STAGE] = _BETWEEN
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from pipeline.child import serve; serve({self._board_file})"],
+            [sys.executable, "-P", "-c", f"from pipeline.child import serve; serve({self._board_file})"],
             pass_fds=[self._board_file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": search},
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(_search_path())},
         )
         assert self._process.stdin
         self._ready = False
@@ -238,10 +275,10 @@ class Child:
         assert self._process and self._process.stdin and self._process.stdout
         begun = time.monotonic()
         while True:
-            for message in self._messages():
-                if message is not True:
+            if (message := self._message()) is not None:
+                if (ready := msgpack.unpackb(message)) is not True:
                     self.close()
-                    raise RunError(f"the decoding process did not start: {message}")
+                    raise RunError(f"the decoding process did not start: {ready}")
                 os.set_blocking(self._process.stdin.fileno(), False)
                 self._ready = True
                 for pending in queue:
@@ -260,8 +297,9 @@ class Child:
 class _Pending:
     """An item on its way to the child. `unsent` is None until sending begins, then what remains to be sent."""
 
-    def __init__(self, item: Item | Answer):
+    def __init__(self, item: Item | Answer, number: int):
         self.item = item
+        self.number = number
         self.header, self.body = ([], b"") if isinstance(item, Answer) else to_wire(item)
         self.size = len(self.body)
         self.skipped: dict[int, str] = {}  # hasher number → why it is not tried again on this item
@@ -273,7 +311,7 @@ class _Pending:
     def send(self, pipe: int) -> None:
         """Write as much as the pipe takes now."""
         if self.unsent is None:
-            head = _packed([self.skipped, self.header]) + _BODY.pack(self.size)
+            head = _packed([self.number, self.skipped, self.header]) + _BODY.pack(self.size)
             self.unsent = [memoryview(head), memoryview(self.body)] if self.body else [memoryview(head)]
         try:
             while self.unsent:
@@ -298,9 +336,46 @@ def _packed(message: Any) -> bytes:
     return _FRAME.pack(len(data)) + data
 
 
-def _answer_from(message: dict[str, Any]) -> Answer:
-    hashes = [[HashRow(*row) for row in rows] for rows in message.pop("hashes")]
-    return Answer(**message, hashes=hashes)
+def _answer_to(number: int, message: bytes) -> Answer | str:
+    """The answer to the item of this number, or why there is none: hostile bytes may have taken the child over."""
+    try:
+        answered, facts = msgpack.unpackb(message)
+        if answered != number:
+            return _MIXED_UP
+        return Answer(**{**facts, "hashes": [[HashRow(*row) for row in rows] for rows in facts["hashes"]]})
+    except (ValueError, TypeError, LookupError):
+        return _GARBLED
+
+
+def keep_standard_files() -> None:
+    """Open those of the standard files 0, 1 and 2 that are closed, on nothing, for as long as this process lives.
+
+    Else a pipe of ours would get such a number, and what any library prints would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened == number:
+                os.set_inheritable(number, True)
+            else:  # another thread was faster
+                os.close(opened)
+
+
+def _search_path() -> list[str]:
+    """Where the child looks for modules: where this process does, and in the working folder last, if at all.
+
+    Python itself puts the working folder first for `python -m`, `python -c` and notebooks; PYTHONPATH may name it.
+    """
+    try:
+        here = str(Path.cwd())
+    except OSError:  # it was deleted
+        here = ""
+    named = {str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
+    paths = [str(Path(path or here).absolute()) for path in sys.path if path or here]
+    unasked = [path for path in paths if path == here and path not in named]
+    return list(dict.fromkeys([*(path for path in paths if path not in unasked), *unasked]))
 
 
 def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
@@ -321,10 +396,17 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
+_one_at_a_time = threading.Lock()
+
+
 class Inline:
-    """The same work in this process, for debugging: nothing protects it from what an item does."""
+    """The same work in this process, for debugging: nothing protects it from what an item does.
+
+    Of all threads of the process one works at a time: hashers may be anyone's code, and share what they like.
+    """
 
     replaced = 0
+    busy = False
 
     def __init__(
         self,
@@ -342,10 +424,15 @@ class Inline:
     def close(self) -> None:
         """Nothing to end."""
 
-    def work(self, items: Iterable[Item | Answer]) -> Iterator[Answer]:
+    def work(self, items: Iterable[Item | Answer]) -> Generator[Answer]:
         """One answer per item, in order."""
         for item in items:
-            yield item if isinstance(item, Answer) else do(item, self._work, Watch())
+            if isinstance(item, Answer):
+                yield item
+                continue
+            with _one_at_a_time:
+                answer = do(item, self._work, Watch())
+            yield answer
 
 
 # --- the child's side -------------------------------------------------------------------------------------------------
@@ -373,11 +460,11 @@ def serve(board_file: int) -> None:
     notes.alarm_s = 2 * limits.deadline_s + 10
     while length := incoming.read(_FRAME.size):
         notes.arm()
-        head = msgpack.unpackb(incoming.read(_FRAME.unpack(length)[0]), strict_map_key=False)
+        number, skipped, header = msgpack.unpackb(incoming.read(_FRAME.unpack(length)[0]), strict_map_key=False)
         body = incoming.read(_BODY.unpack(incoming.read(_BODY.size))[0])
-        answer = do(from_wire(head[1], body), work, Watch(notes.enter, notes.tick, head[0]))
+        answer = do(from_wire(header, body), work, Watch(notes.enter, notes.tick, skipped))
         notes.enter(_BETWEEN)
-        _send(outgoing, vars(answer))
+        _send(outgoing, [number, vars(answer)])
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -2,15 +2,20 @@
 
 import io
 import os
+import resource
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from conftest import PHOTOS
-from hostile import CRASH, EXHAUST, FAIL, HANG
+from hostile import CRASH, EXHAUST, FAIL, FORGE, GARBLE, HANG, ONCE
 from PIL import Image
 
 from pipeline import transforms
@@ -144,6 +149,118 @@ def test_items_larger_than_the_pipe_arrive_whole(child: Child) -> None:
     items = [sink.getvalue()] * 3
     assert len(items[0]) > 4 << 20
     assert list(child.work(items)) == list(Inline(SPECS, DecodePolicy()).work(items))
+
+
+# --- answers of others ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [FORGE, GARBLE])
+def test_an_answer_of_another_item_is_no_answer(
+    child: Child, mark: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [png((9, 9, 9), 1), png(mark, 2), png((9, 9, 9), 3)]
+    before, hit, after = child.work(items)
+    assert (hit.error_class, hit.hashes) == ("poison", []) and "answer" in (hit.error or "")
+    assert [before, after] == list(Inline(SPECS, DecodePolicy()).work([items[0], items[2]]))
+    assert child.replaced == 2
+    child.close()
+    monkeypatch.setenv(ONCE, str(tmp_path / "once"))  # it was not this item's doing: it gets another child
+    again = list(child.work(items))
+    assert again == list(Inline(SPECS, DecodePolicy()).work(items))
+    assert child.replaced == 3
+
+
+def test_two_threads_in_one_child_are_refused(child: Child) -> None:
+    answers = child.work(iter([png((9, 9, 9), 1), png((9, 9, 9), 2)]))
+    first = next(answers)
+    failures: list[Exception] = []
+
+    def intrude() -> None:
+        try:
+            list(child.work([png((9, 9, 9), 3)]))
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=intrude)
+    thread.start()
+    thread.join()
+    assert "each thread has its own" in str(failures[0])
+    items = [png((9, 9, 9), 1), png((9, 9, 9), 2)]
+    assert [first, *answers] == list(Inline(SPECS, DecodePolicy()).work(items))
+    assert not child.busy and child.replaced == 0
+
+
+def test_a_fork_of_the_process_leaves_its_child_alone(child: Child) -> None:
+    items = [png((9, 9, 9), noise) for noise in range(3)]
+    answers = child.work(iter(items))
+    first = next(answers)
+    forked = os.fork()
+    if not forked:  # a copy of this process, which must neither end the child nor read its answers
+        try:
+            child.close()
+            with Child(SPECS, DecodePolicy(), Limits()) as own:
+                right = [answer.hashes for answer in own.work(items[:1])] == [first.hashes]
+            os._exit(0 if right else 3)
+        finally:
+            os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
+    assert [first, *answers] == list(Inline(SPECS, DecodePolicy()).work(items))
+    assert child.replaced == 0
+
+
+# --- where it finds itself --------------------------------------------------------------------------------------------
+
+_HASHES_ONE = """
+import sys
+from pipeline.child import Child, Limits
+from pipeline.media import DecodePolicy
+with Child(("dhash",), DecodePolicy(), Limits()) as child:
+    (answer,) = child.work([open(sys.argv[1], "rb").read()])
+    open(sys.argv[2], "w").write(f"{answer.error} {answer.hashes[0][0].hash.hex()} {child.replaced}")
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_process_whose_standard_files_are_closed_has_children(closed: str, tmp_path: Path) -> None:
+    (expected,) = Inline(("dhash",), DecodePolicy()).work([PHOTOS[0].read_bytes()])
+    command = [sys.executable, "-c", _HASHES_ONE, PHOTOS[0], tmp_path / "answer"]
+    subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *map(str, command)], check=True, timeout=120)
+    assert (tmp_path / "answer").read_text() == f"None {(expected.hashes[0][0].hash or b'').hex()} 0"
+
+
+def test_the_working_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python puts it first for notebooks and `python -c`; only where PYTHONPATH names it does it stay there."""
+    ran = tmp_path / "ran"
+    for name in ("random", "numpy", "msgpack", "types", "cv2", "pipeline"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write('{name} ')\n")
+    (tmp_path / "my_hashers.py").write_text("from pipeline.hashers import DHash\nclass Mine(DHash): pass\n")
+    monkeypatch.chdir(tmp_path)
+    for first in ("", str(tmp_path)):
+        monkeypatch.setattr(sys, "path", [first, *sys.path])
+        with Child(("my_hashers.Mine", "dhash"), DecodePolicy(), Limits()) as child:
+            (answer,) = child.work([PHOTOS[0].read_bytes()])
+        assert answer.error is None and answer.hashes[0][0].hash == answer.hashes[1][0].hash is not None
+    assert not ran.exists()
+    (tmp_path / "pipeline.py").unlink()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Child(("dhash",), DecodePolicy(), Limits()) as child, pytest.raises(RunError, match="did not start"):
+        list(child.work([PHOTOS[0].read_bytes()]))
+    assert ran.exists()
+
+
+def test_a_child_that_cannot_be_started_is_a_line(child: Child) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    photo = PHOTOS[0].read_bytes()
+    used = len(list(Path("/proc/self/fd").iterdir())) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))  # one more
+    try:
+        with pytest.raises(RunError, match="cannot start the decoding process: Too many open files"):
+            list(child.work([photo]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(list(Path("/proc/self/fd").iterdir())) - 1 == used
+    (answer,) = child.work([photo])
+    assert answer.error is None
 
 
 # --- altered pictures -------------------------------------------------------------------------------------------------

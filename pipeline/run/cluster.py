@@ -40,7 +40,7 @@ class Workers:
     count: int
     dashboard: str | None
     lost: Callable[[], int]  # worker processes that died since the start
-    warm: Callable[[Callable[[], None]], None] = lambda _: None  # every worker calls it soon; nobody waits for that
+    warm: Callable[[Callable[[], None]], None] = lambda _: None  # each thread calls it soon; nobody waits for that
 
 
 @contextmanager
@@ -140,8 +140,9 @@ def in_process(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]
 
 def _warm(client: Client) -> Callable[[Callable[[], None]], None]:
     def warm(function: Callable[[], None]) -> None:
-        for address in client.nthreads():
-            fire_and_forget(client.submit(function, workers=[address], pure=False, allow_other_workers=False))
+        for address, threads in client.nthreads().items():
+            for _ in range(threads):
+                fire_and_forget(client.submit(function, workers=[address], pure=False, allow_other_workers=False))
 
     return warm
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline import storage, tables
 from pipeline.hashers import parse
-from pipeline.stages.hashing import Facts, HashTask, Receipt, hash_slice, worker_for, write_slice
+from pipeline.stages.hashing import Facts, HashTask, Receipt, hash_slice, lease, write_slice
 from pipeline.stages.live import Slice
 from pipeline.work import Answer, Clip, Cut, Merge, SegmentNumbers, can_be_cut
 
@@ -63,9 +63,8 @@ def long_videos(listing: pa.Table, slices: Sequence[Slice], tasks: Sequence[Hash
 def cut_video(task: CutTask) -> LongVideo:
     """Find where a video may be cut. One that cannot be read or cut is left whole, and says why when it is hashed."""
     uri, place = _where(task.slice)
-    (answer,) = worker_for(task.slice.specs, task.slice.options).work(
-        [Cut(uri, task.seconds, place, task.slice.options.max_bytes)]
-    )
+    with lease(task.slice.specs, task.slice.options) as child:
+        (answer,) = child.work([Cut(uri, task.seconds, place, task.slice.options.max_bytes)])
     segments = answer.segments or []
     return LongVideo(task.slice, segments if len(segments) > 1 else [])
 
@@ -89,14 +88,15 @@ def hash_segment(task: SegmentTask) -> Hashed:
     begun = time.perf_counter()
     if storage.read(task.slice.root, task.name) is not None:
         return Hashed(0.0, 0)
-    worker = worker_for(task.slice.specs, task.slice.options)
-    replaced = worker.replaced
     uri, place = _where(task.slice)
-    (answer,) = worker.work([Clip(uri, task.segment, place, task.slice.options.max_bytes)])
+    with lease(task.slice.specs, task.slice.options) as child:
+        replaced = child.replaced
+        (answer,) = child.work([Clip(uri, task.segment, place, task.slice.options.max_bytes)])
+        replaced = child.replaced - replaced
     failure = [answer.error_class, answer.error_stage, answer.error]
     data = json.dumps(failure).encode() + b"\n" + (answer.piece or b"")
     storage.write(task.slice.root, task.name, data)
-    return Hashed(time.perf_counter() - begun, worker.replaced - replaced)
+    return Hashed(time.perf_counter() - begun, replaced)
 
 
 def merge_segments(tasks: Sequence[SegmentTask]) -> Receipt:
@@ -112,7 +112,8 @@ def merge_segments(tasks: Sequence[SegmentTask]) -> Receipt:
             break
         pieces.append(piece)
     if answer is None:
-        (answer,) = worker_for(task.specs, task.options).work([Merge(tuple(pieces))])
+        with lease(task.specs, task.options) as child:
+            (answer,) = child.work([Merge(tuple(pieces))])
     return write_slice(task, tables.read_row_group(task.root, task.work, task.row_group), Facts(), [answer])
 
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage, tables
 from pipeline.errors import MediaError, MissingError, RunError, UndecodableError, UsageError
+from pipeline.stages.spool import scratch
 
 _SIDECARS = (".json", ".txt")
 _SHARD_ITEMS, _SHARD_BYTES = 10_000, 1 << 30
@@ -296,7 +297,8 @@ def _contents(items: Sequence[Item], failed: list[Receipt]) -> Iterator[Content]
                 with source.opened() as opened:
                     while chunk := opened.read(_CHUNK):
                         digest.update(chunk)
-                        file.write(chunk)
+                        with scratch():
+                            file.write(chunk)
                 if item.sha256 not in (None, digest.hexdigest()):
                     raise UsageError(f"{item.uri} has changed since it was hashed; run the job that hashed it again")
                 beside = {source.stem + suffix: _all_of(opened) for suffix, opened in source.beside().items()}

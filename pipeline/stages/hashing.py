@@ -1,9 +1,9 @@
 """MEDIA and HASHES: read, decode and hash the items of one slice."""
 
-import atexit
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from pipeline.child import Child, Inline, Limits
 from pipeline.errors import UndecodableError
 from pipeline.hashers import Hasher, folder_label, parse
 from pipeline.media import DecodePolicy
+from pipeline.stages import children
 from pipeline.stages.live import WORK, Maker, Todo, Ways, maker
 from pipeline.work import Altering, Answer, Clip, HashRow, Item, Sampling, failed
 
@@ -100,12 +101,12 @@ def hash_slice(task: HashTask) -> Receipt:
     """Read, decode and hash one slice; its hash parts are written first, its MEDIA part, the receipt, last."""
     begun = time.perf_counter()
     rows = tables.read_row_group(task.root, task.work, task.row_group)
-    worker = worker_for(task.specs, task.options)
-    replaced = worker.replaced
     facts = Facts()
-    answers = worker.work(facts.items(rows, task.options))
-    receipt = write_slice(task, rows, facts, answers)
-    return receipt._replace(seconds=time.perf_counter() - begun, children_replaced=worker.replaced - replaced)
+    with lease(task.specs, task.options) as child:
+        replaced = child.replaced
+        with closing(child.work(facts.items(rows, task.options))) as answers:
+            receipt = write_slice(task, rows, facts, answers)
+        return receipt._replace(seconds=time.perf_counter() - begun, children_replaced=child.replaced - replaced)
 
 
 def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterable[Answer]) -> Receipt:
@@ -255,34 +256,27 @@ def _hash_array(packed: list[bytes | None], kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=missing)
 
 
-# one worker per process, kept between slices: starting a child costs as much as a hundred photos
-_kept: tuple[tuple[Any, ...], Child | Inline] | None = None
-
-
-def worker_for(specs: tuple[str, ...], options: HashingOptions) -> Child | Inline:
-    """This process's child for these hashers and options, or what stands in for it."""
-    global _kept
-    how = (options.sampling, options.isometric, options.altering)
-    wanted = (specs, options.policy, options.limits, options.in_child, how)
-    if _kept and _kept[0] != wanted:
-        close_worker()
-    if not _kept:
-        if options.in_child:
-            _kept = (wanted, Child(specs, options.policy, options.limits, *how))
-        else:
-            _kept = (wanted, Inline(specs, options.policy, *how))
-    return _kept[1]
+def lease(specs: tuple[str, ...], options: HashingOptions) -> AbstractContextManager[Child | Inline]:
+    """A child of this thread's own for these hashers and options, or what stands in for it, for the block's time."""
+    return children.lease(_setup(specs, options))
 
 
 def start_worker(specs: tuple[str, ...], options: HashingOptions) -> None:
-    """Start the child that the first slice will want, and do not wait for it."""
-    worker_for(specs, options).start()
+    """Start a child that one of the first slices will want, and do not wait for it."""
+    children.start(_setup(specs, options))
 
 
-@atexit.register
 def close_worker() -> None:
-    """End this process's child, if it has one."""
-    global _kept
-    if _kept:
-        _kept[1].close()
-        _kept = None
+    """End the children of this process that no slice has in use."""
+    children.close_idle()
+
+
+def _setup(specs: tuple[str, ...], options: HashingOptions) -> children.Setup:
+    return children.Setup(
+        specs,
+        options.policy,
+        options.limits if options.in_child else None,
+        options.sampling,
+        options.isometric,
+        options.altering,
+    )

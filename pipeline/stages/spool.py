@@ -3,16 +3,20 @@
 All members of a container share a bucket, so that an archive is never cut by chance.
 """
 
+import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from pipeline.errors import NeardupError, RunError
 
 BUCKETS = 64
 ROWS_IN_MEMORY = 200_000
@@ -24,6 +28,21 @@ def bucket_numbers(uris: pa.ChunkedArray) -> np.ndarray:
     holders = pc.replace_substring_regex(holders, r"#member=\d+$", "")
     hashed = pd.util.hash_array(holders.to_numpy(zero_copy_only=False), categorize=False)
     return np.asarray(hashed % BUCKETS, np.int64)
+
+
+@contextmanager
+def scratch(folder: Path | None = None) -> Iterator[None]:
+    """What writes and reads temporary files. Raises RunError, with the place and the way out, where that fails."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, NeardupError):
+            raise
+        where = folder or tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+        raise RunError(
+            f"cannot keep temporary files in {where}: {error.strerror or error}; make room there, or set TMPDIR to a "
+            "folder with more"
+        ) from error
 
 
 class Spool:
@@ -48,14 +67,14 @@ class Spool:
             self.spill()
 
     def spill(self) -> None:
-        """Put what is in memory on disk."""
+        """Put what is in memory on disk. Raises RunError where that has no room."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="neardup-"))
+            with scratch():
+                self._folder = Path(tempfile.mkdtemp(prefix="neardup-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         for rows in self._held:
             for number, bucket in _split(rows):
-                with open(self._path(number), "ab") as file, pa.ipc.new_stream(file, bucket.schema) as stream:
-                    stream.write_table(bucket)
+                self._write(number, "ab", bucket)
         self._held = []
 
     def buckets(self) -> Iterator[list[pa.Table]]:
@@ -73,8 +92,15 @@ class Spool:
             return
         for number in range(BUCKETS):
             changed = to(list(_streams(self._path(number))))
-            with open(self._path(number), "wb") as file, pa.ipc.new_stream(file, changed.schema) as stream:
-                stream.write_table(changed)
+            self._write(number, "wb", changed)
+
+    def _write(self, number: int, mode: str, rows: pa.Table) -> None:
+        with (
+            scratch(self._folder),
+            open(self._path(number), mode) as file,
+            pa.ipc.new_stream(file, rows.schema) as stream,
+        ):
+            stream.write_table(rows)
 
     def _path(self, number: int) -> Path:
         assert self._folder

@@ -7,7 +7,9 @@ the order of their places in the unpacked stream, and a stream is kept open for 
 import bz2
 import gzip
 import lzma
+import os
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +22,7 @@ from pipeline.storage.objects import facts, open_file
 _CHUNK = 1 << 20
 _AHEAD_BYTES = 8 << 20  # fetched at a time from a store
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 100  # more than these and so many times its size: no archive of media
-_KEPT = 2
+_KEPT = 2  # streams, or as many as threads have read at a time
 
 
 def _zstd(file: Any) -> Any:
@@ -108,36 +110,73 @@ def read(members: Sequence[Member]) -> Iterator[bytes | MediaError]:
             if member.offset != place:  # a link has the place of what it links to
                 if member.offset < stream.at:
                     stream.close()
+                    _keep(stream)
                     stream = _stream_before(member)
                 place, data = member.offset, stream.read(member.offset, member.packed)
             whole = len(data) == member.packed
             yield data if whole else UndecodableError("the archive ends before this member does")
-    except MediaError:
+    except GeneratorExit:  # nobody wants more; where the stream is, is known
+        raise
+    except BaseException:  # perhaps in the middle of a step: where it is, is not known
         stream.close()
         raise
     finally:
         _keep(stream)
 
 
-_streams: list[_Stream] = []  # of this process, the last used at the end; taken out while in use
+_lock = threading.Lock()
+_streams: list[_Stream] = []  # of this process, the last used at the end; taken out while in use, by one thread
+_in_use: set[_Stream] = set()
+_most = _KEPT
 
 
 def _stream_before(member: Member) -> _Stream:
-    """A stream that has not gone past a member: one that is kept, if the archive is still the same, or a new one."""
-    for stream in _streams[:]:
-        if stream.uri == member.container and stream.at <= member.offset:
-            try:
+    """A stream that has not gone past a member: the nearest that is kept, if its archive is still the same, or new."""
+    global _most
+    while True:
+        with _lock:
+            before = [one for one in _streams if one.uri == member.container and one.at <= member.offset]
+            stream = max(before, key=lambda one: one.at, default=None)
+            if stream:
                 _streams.remove(stream)
-            except ValueError:  # another thread was faster
-                continue
-            if facts(stream.uri).version == stream.version:
-                return stream
+        if stream is None or _is_current(stream):
+            break
+    stream = stream or _Stream(member.container)
+    with _lock:
+        _in_use.add(stream)
+        _most = max(_most, len(_in_use))
+    return stream
+
+
+def _is_current(stream: _Stream) -> bool:
+    """Is its archive still the same? If not, it is closed."""
+    current = False
+    try:
+        current = facts(stream.uri).version == stream.version
+    finally:
+        if not current:
             stream.close()
-    return _Stream(member.container)
+    return current
 
 
 def _keep(stream: _Stream) -> None:
-    if not stream.closed:
-        _streams.append(stream)
-    while len(_streams) > _KEPT:
-        _streams.pop(0).close()
+    """Take back a stream from the thread that used it."""
+    with _lock:
+        _in_use.discard(stream)
+        if not stream.closed:
+            _streams.append(stream)
+        surplus = _streams[: max(0, len(_streams) - _most)]
+        del _streams[: len(surplus)]
+    for one in surplus:
+        one.close()
+
+
+def _forget() -> None:
+    """In a fork of this process: what both have open has one place, and both would move it."""
+    global _lock
+    _lock = threading.Lock()
+    _streams.clear()
+    _in_use.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
