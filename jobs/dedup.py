@@ -128,6 +128,7 @@ def _threshold(maker: live.Maker, text: str, given: str) -> float:
 Then = Callable[[str, Workers, Summary, Callable[[], None]], None]  # root, workers, summary, check of the claim
 
 _AS_THEY_ARE = Altering()
+_FEW_ITEMS = 10  # tried: fewer say nothing about their store
 
 
 def run_over_inputs(job: HashJob, makers: Sequence[live.Maker], style: Style, then: Then | None = None) -> Summary:
@@ -166,6 +167,7 @@ def run_over(
         with _summary(job, root, write=bool(len(listing) or manifest or isinstance(job, EnrichJob))) as summary:
             summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
             summary["listed"] = len(listing)
+            summary["unread"] = [{"place": storage.redacted(place.uri), "why": place.why} for place in listing.unread]
             if not summary["written"]:
                 return summary
             with workers(job.cluster) as pool, claimed(root) as check:
@@ -202,6 +204,9 @@ def _hash_stage(
     begun = time.perf_counter()
     storage.delete_unfinished(root)
     usable = live.usable_parts(root, makers, options.ways)
+    gone = live.removed(root, listing, usable.manifest)
+    _not_too_many_removed(gone, job.max_removed)
+    committed = {name for names in usable.manifest.values() for name in names}
     pictures = max(1, len(options.altering.transforms))  # that an item is made into: a slice holds so many fewer items
     most = max(1, min(job.slices.items // pictures, -(-len(listing) // (4 * pool.count))))
     how = live.Cutting(most, job.slices.bytes, job.video.slice_bytes, _retried(job))
@@ -209,15 +214,20 @@ def _hash_stage(
     long: set[str] = set()
     waiting = 0
     for todo in live.todo(root, listing, usable, makers, how):
-        prepared = hashing.prepare(root, todo, makers, options)
+        prepared = hashing.prepare(root, todo, makers, options, committed)
         long |= cutting.long_videos(todo.rows, todo.slices, prepared, job.video.slice_bytes)
         waiting += sum(len(one.rows) for one in todo.slices)
         tasks += prepared
     done: Counter[str] = Counter()
     written: dict[str, tuple[str, ...]] = {}
+    transient: Counter[str] = Counter()  # failures by MEDIA part
+    useless: set[str] = set()  # parts of nothing but these
     with stage(style, "hash", waiting, "items") as advance:
         for receipt in _hashed(tasks, long, job.video.segment_s, pool, done):
             written[receipt.part] = receipt.folders
+            transient[receipt.part] = receipt.failed.get("transient", 0)
+            if transient[receipt.part] == receipt.items:
+                useless.add(receipt.part)
             done.update(
                 items=receipt.items,
                 bytes_read=receipt.bytes_read,
@@ -226,13 +236,42 @@ def _hash_stage(
             )
             advance(receipt.items, receipt.bytes_read, sum(receipt.failed.values()))
     summary["workers_lost"] = pool.lost()
+    check()
+    if _too_many(transient.total(), done["items"], job.max_unreachable) and done["items"] >= _FEW_ITEMS:
+        failures = live.unreachable(root, [name for name in written if transient[name]])
+        live.drop(root, {name: written[name] for name in useless})
+        raise _store_is_down(failures, done["items"])
     kept = live.settle(root, listing, usable, makers, written)
     check()
     live.commit(root, kept.manifest, "slices-")
     counts = live.count(root, kept.manifest, makers)
     summary["stages"]["hash"] = {"seconds": _since(begun), "slices": len(tasks), **done}
-    summary.update(decoded=counts.decoded, failed=counts.failed, removed=kept.removed, hashers=counts.hashers)
-    _nothing_vanished(len(listing), counts)
+    summary.update(listed=kept.items, decoded=counts.decoded, failed=counts.failed, stale=counts.stale)
+    summary.update(removed=gone.items, hashers=counts.hashers)
+    _nothing_vanished(kept.items, counts)
+
+
+def _too_many(some: int, of: int, share: float) -> bool:
+    return some > share * of
+
+
+def _not_too_many_removed(gone: live.Removed, most: float) -> None:
+    """Raises RunError where more than this share of what is known is no longer listed."""
+    if _too_many(gone.items, gone.of, most):
+        where = f", all below {gone.prefix}" if gone.prefix else ""
+        raise RunError(
+            f"{gone.items:,} of {gone.of:,} items of the last commit are not listed any more{where}; nothing was "
+            "committed: is a disk not mounted, or an input not given? If they are to go, allow it with "
+            "--max-removed 1"
+        )
+
+
+def _store_is_down(failures: live.Unreachable, tried: int) -> RunError:
+    return RunError(
+        f"the store seems to be down: {failures.items:,} of {tried:,} items could not be read, most at "
+        f"{failures.most_at} (first: {failures.first}); nothing was committed: run again, or allow it with "
+        "--max-unreachable 1"
+    )
 
 
 def _hashed(
@@ -360,6 +399,7 @@ def _summary(job: Job, root: str, write: bool = True) -> Iterator[Summary]:
         "listed": 0,
         "decoded": 0,
         "failed": {},
+        "stale": 0,
         "stages": {},
     }
     begun = time.perf_counter()

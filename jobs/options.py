@@ -207,6 +207,23 @@ ERROR_RATE: Options = {
         float | None,
         typer.Option("--max-error-rate", metavar="R", help="Exit with 3 when more items than this share fail."),
     ],
+    "max_unreachable": Annotated[
+        float | None,
+        typer.Option(
+            "--max-unreachable",
+            metavar="R",
+            help="Commit nothing when more of what is tried cannot be read for now: a store that is down.  "
+            "(default: 0.75)",
+        ),
+    ],
+    "max_removed": Annotated[
+        float | None,
+        typer.Option(
+            "--max-removed",
+            metavar="R",
+            help="Stop when more of the known items are not listed any more: a disk that is away.  (default: 0.2)",
+        ),
+    ],
 }
 BENCHMARK: Options = {
     "hashers": Annotated[

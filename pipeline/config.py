@@ -100,6 +100,12 @@ class InputJob(HashesJob):
     child: Child = Child()
     slices: Slices = Slices()
     max_error_rate: float | None = Field(None, ge=0, le=1, description="exit code 3 when more items than this fail")
+    max_unreachable: float = Field(
+        0.75, ge=0, le=1, description="stop before the commit when more of the items tried, 10 or more, cannot be read"
+    )
+    max_removed: float = Field(
+        0.2, ge=0, le=1, description="stop before any work when more of the items known are not listed any more"
+    )
 
 
 class HashJob(InputJob):

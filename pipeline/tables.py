@@ -56,10 +56,12 @@ MEDIA = pa.schema(
         pa.field("error_class", pa.string()),  # transient, permanent, poison, policy; null when decoded
         pa.field("error_stage", pa.string()),  # read, decode
         pa.field("error", pa.string()),
+        pa.field("stale", pa.string()),  # why the row is of an earlier run: the error of the last; null when it is not
     ]
 )
 
-_FOUND = frozenset(MEDIA.names) - frozenset(LISTING.names)  # by reading and decoding
+# by reading and decoding; what became of an item is asked for with what its listing said
+_FOUND = frozenset(MEDIA.names) - frozenset([*LISTING.names, "error_class", "error", "stale"])
 
 
 def hashes_schema(hash_type: pa.DataType) -> pa.Schema:
@@ -227,6 +229,7 @@ _REPETITIVE = (
     "error_class",
     "error_stage",
     "error",
+    "stale",
     "hasher",
     "reason",
     "group",
@@ -326,10 +329,9 @@ def read_part(root: str, name: str, columns: Sequence[str] | None = None) -> pa.
 
 
 def read_listed(root: str, name: str) -> pa.Table:
-    """The rows of a MEDIA part: `error_class`, and what its listing said, the columns of its inputs included."""
+    """The rows of a MEDIA part: what became of items, and what their listing said, columns of inputs included."""
     with storage.open_part(root, name) as file:
-        found = [column for column in _names(file, name) if column == "error_class" or column not in _FOUND]
-        return _read(file, name, found)
+        return _read(file, name, [column for column in _names(file, name) if column not in _FOUND])
 
 
 def _names(file: BinaryIO, name: str) -> list[str]:
@@ -351,8 +353,16 @@ def _read(file: BinaryIO, name: str, columns: Sequence[str] | None) -> pa.Table:
 def read_table(root: str, names: Sequence[str], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of several parts in the order of their names; an empty table when there are none."""
     wanted = schema if columns is None else pa.schema([schema.field(column) for column in columns])
-    parts = [read_part(root, name, wanted.names).cast(wanted) for name in sorted(names)]
+    parts = [_completed(read_part(root, name, wanted.names), wanted) for name in sorted(names)]
     return pa.concat_tables(parts) if parts else wanted.empty_table()
+
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with these columns: nulls where an older version of neardup did not write one."""
+    for field in schema:
+        if field.nullable and field.name not in rows.column_names:
+            rows = rows.append_column(field.name, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def read_live(root: str, folder: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -20,6 +20,7 @@ from pipeline.hashers import Hasher, folder_label, parse
 from pipeline.media import DecodePolicy
 from pipeline.stages import children
 from pipeline.stages.live import WORK, Maker, Todo, Ways, maker
+from pipeline.stages.live import hash_type as hash_type
 from pipeline.work import Altering, Answer, Clip, HashRow, Item, Sampling, failed
 
 _LIBRARIES = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "av")  # those that make hash bits
@@ -69,8 +70,13 @@ class Receipt(NamedTuple):
     children_replaced: int
 
 
-def prepare(root: str, work: Todo, makers: Sequence[Maker], options: HashingOptions) -> list[HashTask]:
-    """Write the listing rows of these slices as one work file; one task per slice."""
+def prepare(
+    root: str, work: Todo, makers: Sequence[Maker], options: HashingOptions, live: Collection[str] = ()
+) -> list[HashTask]:
+    """Write the listing rows of these slices as one work file; one task per slice.
+
+    No task writes over a `live` part, whose rows may be all that is known of items that fail now.
+    """
     if not work.slices:
         return []
     tasks = []
@@ -80,6 +86,8 @@ def prepare(root: str, work: Todo, makers: Sequence[Maker], options: HashingOpti
         rows = work.rows.take(pa.array(piece.rows)).combine_chunks()
         specs = tuple(makers[i].spec for i in piece.makers)
         name = _part_name(rows, specs, options)
+        while f"media/{name}" in live:
+            name = f"part-{blake2b(name.encode(), digest_size=12).hexdigest()}.parquet"
         digest.update(name.encode())
         batches.append(rows)
         tasks.append(HashTask(root, "", number, name, specs, options))
@@ -166,7 +174,7 @@ class Facts:
         self._digests: deque[tuple[str | None, str | None]] = deque()
         self._sizes: list[int | None] = []
         self._columns: dict[str, list[Any]] = {
-            field.name: [] for field in tables.MEDIA if field.name not in tables.LISTING.names
+            field.name: [] for field in tables.MEDIA if field.name not in (*tables.LISTING.names, "stale")
         }
 
     def items(self, listing: pa.Table, options: HashingOptions) -> Iterator[Item | Answer]:
@@ -213,6 +221,7 @@ class Facts:
             listed["size"], pa.array(self._sizes or [None] * len(listing), pa.int64()), pa.scalar(0, pa.int64())
         )
         added = [pa.array(column, tables.MEDIA.field(name).type) for name, column in self._columns.items()]
+        added.append(pa.nulls(len(listing), pa.string()))  # of `stale`
         carried = [field for field in listing.schema if field.name not in tables.LISTED.names]
         said = [listing[field.name] for field in carried]
         return pa.table([*listed.values(), *added, *said], schema=pa.schema([*tables.MEDIA, *carried]))
@@ -238,13 +247,6 @@ class _HashRows:
             for column, field in zip(self._columns.values(), self._schema, strict=True)
         ]
         return pa.table(arrays, schema=self._schema)
-
-
-def hash_type(hasher: Hasher) -> pa.DataType:
-    """How a hasher's hashes lie in Parquet: packed bits and bytes as they are, reals as a list of fixed length."""
-    if hasher.dtype == "float32":
-        return pa.list_(pa.float32(), hasher.hash_length)
-    return pa.binary(-(-hasher.hash_length // 8) if hasher.dtype == "bool" else hasher.hash_length)
 
 
 def _hash_array(packed: list[bytes | None], kind: pa.DataType) -> pa.Array:

@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,15 @@ from pipeline.stages.spool import ROWS_IN_MEMORY, Spool
 
 _ROWS_PER_BATCH = 65_536
 _FIELDS = pa.field("fields", pa.string())  # of sidecars, as JSON, until all of them are known
+_UNREAD = "unread"  # a kind of row that is no item
 _INT64 = range(-(2**63), 2**63)
+
+
+class Unread(NamedTuple):
+    """A folder or container of which nobody knows all that it holds now."""
+
+    uri: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Listing:
     bytes: int
     schema: pa.Schema
     spool: Spool
+    unread: tuple[Unread, ...] = ()  # what is known of items there is not to be given up
 
     def __len__(self) -> int:
         return self.items
@@ -69,7 +78,8 @@ def list_inputs(inputs: Sequence[str], options: InputOptions | None = None) -> L
 def list_images(inputs: Sequence[str], options: InputOptions | None = None) -> Listing:
     """The listing of the images among the inputs."""
     options = options or InputOptions()
-    return _listing((one.filter(pc.equal(one["kind"], "image")) for one in _batches(inputs, options)), options)
+    kinds = pa.array(["image", _UNREAD])
+    return _listing((one.filter(pc.is_in(one["kind"], kinds)) for one in _batches(inputs, options)), options)
 
 
 def list_uris(uris: Iterable[str]) -> Listing:
@@ -133,7 +143,12 @@ def _listing(batches: Iterator[pa.Table], options: InputOptions) -> Listing:
     spool = Spool(options.rows_in_memory)
     schema = tables.LISTED
     said = _Fields(options.lists.columns)
+    unread: set[Unread] = set()
     for batch in batches:
+        places = batch.filter(pc.equal(batch["kind"], _UNREAD)).select(["uri", "fault"]).to_pylist()
+        if places:
+            unread.update(Unread(row["uri"], row["fault"]) for row in places)
+            batch = batch.filter(pc.not_equal(batch["kind"], _UNREAD))
         schema = _unified(schema, pa.schema([field for field in batch.schema if field.name != _FIELDS.name]))
         said.look_at(batch[_FIELDS.name])
         spool.add(batch)
@@ -148,7 +163,7 @@ def _listing(batches: Iterator[pa.Table], options: InputOptions) -> Listing:
         return rows
 
     spool.change(finished)
-    return Listing(items, size, schema, spool)
+    return Listing(items, size, schema, spool, tuple(sorted(unread)))
 
 
 def _unified(schema: pa.Schema, more: pa.Schema) -> pa.Schema:

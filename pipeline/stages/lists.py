@@ -66,6 +66,7 @@ def read_rows(found: storage.Listed, options: ListOptions, by_name: bool = False
         raise UsageError(f"cannot list {found.uri!r}: {error}") from error
     except MediaError as error:
         yield _failed(found, str(error))
+        yield Items([storage.Listed(found.uri, "unread", None, None, "", fault=str(error))], pa.table({}))
 
 
 def _failed(found: storage.Listed, fault: str) -> Items:

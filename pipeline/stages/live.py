@@ -8,7 +8,7 @@ so a MEDIA part is the receipt of its slice; hash parts without their receipt ar
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pipeline import storage, tables
 from pipeline.errors import RunError
 from pipeline.hashers import Hasher, canonical, folder_label
-from pipeline.stages.listing import Listing
+from pipeline.stages.listing import Listing, Unread
 from pipeline.stages.spool import Spool, together
 
 KEY = ["uri", "version"]
@@ -37,6 +37,8 @@ _UNKNOWN_BYTES = 200_000  # what an item of unknown size counts when slices are 
 _SMALL_ROWS = 5_000  # of a part; many of those become few
 _MANY_SMALL = 100
 _COMPACT_ROWS = 100_000  # of a part made of small ones, about
+_TRIED_AGAIN = ("transient:", "permanent:")  # why known items could not be read for a hasher that was added
+_COULD_NOT_TELL = pa.array([storage.UNKNOWN, storage.MISSING])  # versions that a listing gives where it found nothing
 WORK = "work"  # folder of files that only serve the run itself; empty at rest
 
 
@@ -152,12 +154,13 @@ def todo(root: str, listing: Listing, usable: Usable, makers: Sequence[Maker], c
     for maker in makers:
         hashed.append(Spool(listing.spool.limit))
         for name in usable.hashes[maker.folder]:
-            hashed[-1].add(_hashed(root, name, "poison" in cutting.retry))
+            hashed[-1].add(_hashed(root, name, [*_TRIED_AGAIN, *(["poison:"] if "poison" in cutting.retry else [])]))
     for listed, knowing, *hashes in together(listing.spool, known, *hashed):
         rows = pa.concat_tables([listing.schema.empty_table(), *listed])
         found = _joined(knowing)
-        done = _contained(rows, found) if found else np.zeros(len(rows), bool)
-        settled = _contained(rows, found.filter(found["settled"])) if found else done
+        best = _first_matches(rows, found) if found else np.full(len(rows), -1)  # a live row before any other
+        done = best >= 0
+        settled = done & found["settled"].to_numpy()[best] if found and len(found) else done
         needed = np.empty((len(rows), len(makers)), bool)
         for column, parts in enumerate(hashes):
             has = _joined(parts)
@@ -165,13 +168,13 @@ def todo(root: str, listing: Listing, usable: Usable, makers: Sequence[Maker], c
         yield Todo(rows, cut(rows, needed, cutting))
 
 
-def _hashed(root: str, name: str, without_poison: bool) -> pa.Table:
-    """The keys of a hash part; perhaps without those whose hasher was killed."""
-    if not without_poison:
-        return tables.read_part(root, name, KEY)
+def _hashed(root: str, name: str, again: Sequence[str]) -> pa.Table:
+    """The keys of a hash part, but of items without a hash for a reason that begins so."""
     rows = tables.read_part(root, name, [*KEY, "error"])
-    poisoned = pc.fill_null(pc.starts_with(rows["error"], "poison:"), False)
-    return rows.filter(pc.invert(poisoned)).select(KEY)
+    failed = np.zeros(len(rows), bool)
+    for reason in again:
+        failed |= pc.fill_null(pc.starts_with(rows["error"], reason), False).to_numpy()
+    return rows.filter(pa.array(~failed)).select(KEY)
 
 
 def _joined(parts: Sequence[pa.Table]) -> pa.Table | None:
@@ -226,7 +229,7 @@ class Kept(NamedTuple):
     """The live parts of the item tables after a hash stage, and what they hold."""
 
     manifest: dict[str, list[str]]
-    removed: int  # items of the last commit that are no longer listed
+    items: int  # those listed, and those known of places that could not be read
 
 
 def settle(
@@ -234,50 +237,125 @@ def settle(
 ) -> Kept:
     """Choose the live rows: one MEDIA row per listed item, hash rows of decoded items only.
 
-    `written` are the MEDIA parts of this run, each with the hash folders its slice wrote to. Newer rows win; what a
-    listing says of an item is what this one says; parts that hold rows no longer true are written again without them,
-    and many small ones become one. Nothing is deleted here.
+    `written` are the MEDIA parts of this run, each with the hash folders its slice wrote to. Newer rows win, but what
+    is known of an item stays where this run could not read it (`_known`); what a listing says of an item is what this
+    one says; parts that hold rows no longer true are written again without them, and many small ones become one.
+    Nothing is deleted here.
     """
-    live = set(usable.manifest.get("media", []))
-    media = _Candidates(root, [*sorted(written), *(name for name in usable.media if name not in written)], listing)
-    asked = {maker.folder: usable.hashes[maker.folder] for maker in makers}
+    new_parts = sorted(written)
+    media = _Candidates(root, [*new_parts, *(name for name in usable.media if name not in written)], listing)
+    asked = {maker.folder: maker for maker in makers}
     hashes = {}
     for folder in {*asked, *_hash_folders(usable.manifest)}:
         new = sorted(_beside(name, folder) for name, folders in written.items() if folder in folders)
-        old = asked.get(folder, usable.manifest.get(folder, []))
+        old = usable.hashes[folder] if folder in asked else usable.manifest.get(folder, [])
         hashes[folder] = _Candidates(root, [*new, *(name for name in old if name not in new)], listing)
     for number, name in enumerate(media.names):
         media.add(number, tables.read_listed(root, name))
     for candidates in hashes.values():
         for number, name in enumerate(candidates.names):
             candidates.add(number, tables.read_part(root, name, KEY))
-    removed = 0
-    was_live = np.array([name in live for name in media.names], bool)
+    items = 0
+    without: dict[str, list[pa.Table]] = {folder: [] for folder in asked}  # known items that a hasher has no row of
     for listed, found, *hashed in together(listing.spool, media.spool, *(one.spool for one in hashes.values())):
         rows = pa.concat_tables([listing.schema.empty_table(), *listed])
-        removed += _removed(rows, found, was_live)
-        decoded = media.choose_items(rows, found)
+        decoded = media.choose_items(rows, found, len(new_parts), set(usable.manifest.get("media", [])))
+        items += decoded.items
         for (folder, candidates), parts in zip(hashes.items(), hashed, strict=True):
-            candidates.choose_hashes(decoded, parts, folder if folder in asked else None)
+            missing = candidates.choose_hashes(decoded.rows, parts, folder if folder in asked else None)
+            if folder in asked and len(missing):
+                without[folder].append(missing)
     manifest = {**usable.manifest, "media": media.settled()}
     for folder, candidates in hashes.items():
-        manifest[folder] = candidates.settled()
+        added = _no_hashes(root, asked[folder], without[folder], [*new_parts, *usable.media]) if folder in asked else []
+        manifest[folder] = sorted([*candidates.settled(), *added])
     for folder in hashes:
         if manifest[folder] != sorted(usable.manifest.get(folder, [])):  # what was derived from the old rows goes
             for derived in _DERIVED[folder.split("/")[0]]:
                 manifest.pop(derived.format(hasher=folder.split("/")[1]), None)
             matches = manifest.get("matches", [])
             manifest["matches"] = [name for name in matches if _hash_folder(root, name) != folder]
-    return Kept({folder: names for folder, names in manifest.items() if names}, removed)
+    return Kept({folder: names for folder, names in manifest.items() if names}, items)
 
 
-def _removed(listed: pa.Table, found: Sequence[pa.Table], was_live: np.ndarray) -> int:
-    """How many items of live parts are no longer listed."""
-    if not found:
-        return 0
-    rows = pa.concat_tables([part.select(["uri", "part"]) for part in found])
-    rows = rows.filter(pa.array(was_live[rows["part"].to_numpy()]))
-    return int(pc.sum(pc.invert(pc.is_in(rows["uri"], listed["uri"].combine_chunks()))).as_py() or 0)
+class _Decoded(NamedTuple):
+    """What MEDIA will hold of some items."""
+
+    items: int
+    rows: pa.Table  # uri, version, stale of those that were decoded
+
+
+def _known(listed: pa.Table, keys: pa.Table, chosen: np.ndarray, new_parts: int, live: np.ndarray) -> np.ndarray:
+    """Of each listed item the row that was known of it and stays in place of the one chosen, else -1: int64 (items,).
+
+    This run tried the item and failed. Where the listing could not say whether its content has changed, a transient
+    failure says nothing about it. Where it is listed as it was, and was decoded then, no failure to read or decode it
+    takes that back: it goes when it is no longer listed, when its content changes, or by a limit that was set (policy).
+    Of content that is known to have changed, nothing was known.
+    """
+    kept = np.full(len(listed), -1)
+    part = keys["part"].to_numpy()
+    tried = np.flatnonzero((part[chosen] < new_parts) & keys["error_class"].is_valid().to_numpy()[chosen])
+    if not len(tried):
+        return kept
+    order = np.flatnonzero(part >= new_parts)
+    order = order[np.argsort(~live[part[order]], kind="stable")]  # live rows first
+    order = order[~pc.fill_null(pc.equal(keys["error_class"], "transient"), False).to_numpy()[order]]
+    place = pc.index_in(listed["uri"].take(pa.array(tried)), keys["uri"].take(pa.array(order)).combine_chunks())
+    has = place.is_valid().to_numpy()
+    tried, known = tried[has], order[place.drop_null().to_numpy()]
+    failure = keys["error_class"].take(pa.array(chosen[tried]))
+    decoded = keys["error_class"].take(pa.array(known)).is_null().to_numpy()
+    versions = listed["version"].take(pa.array(tried))
+    alike = pc.equal(versions, keys["version"].take(pa.array(known))).to_numpy()
+    unsure = pc.is_in(versions, _COULD_NOT_TELL).to_numpy()
+    transient = pc.equal(failure, "transient").to_numpy()
+    policy = pc.equal(failure, "policy").to_numpy()
+    stays = (transient & (unsure | alike)) | (alike & decoded & ~policy)
+    kept[tried[stays]] = known[stays]
+    return kept
+
+
+def _below_unread(listed: pa.Table, keys: pa.Table, unread: Sequence[Unread], live: np.ndarray) -> tuple[Any, Any]:
+    """The live rows of items that are not listed, in places that could not be read: their numbers, and why."""
+    waiting = live[keys["part"].to_numpy()]
+    waiting &= ~pc.is_in(keys["uri"], listed["uri"].combine_chunks()).to_numpy()
+    rows, why = [], []
+    folders = sorted(unread, key=lambda place: -len(place.uri))
+    for row in np.flatnonzero(waiting):
+        uri = keys["uri"][int(row)].as_py()
+        container = storage.container_of(uri)
+        place = next((one for one in folders if container == one.uri or container.startswith(f"{one.uri}/")), None)
+        if place and uri != place.uri:
+            rows.append(int(row))
+            why.append(f"not listed: {place.why}")
+    return np.array(rows, np.int64), why
+
+
+def _no_hashes(root: str, maker: Maker, missing: Sequence[pa.Table], media: Sequence[str]) -> list[str]:
+    """The parts that say of known items why a hasher that was added has no hash of them."""
+    if not missing:
+        return []
+    rows = pa.concat_tables(missing).sort_by("uri")
+    schema = tables.hashes_schema(hash_type(maker.hasher))
+    columns = {
+        "uri": rows["uri"],
+        "version": rows["version"],
+        "variant": pa.array(["r0"] * len(rows)),
+        "frame_index": pa.array([0] * len(rows), pa.int64()),
+        "error": rows["stale"],
+    }
+    arrays = [columns.get(field.name, pa.nulls(len(rows), field.type)) for field in schema]
+    ways = {key: value for key, value in tables.made_by(root, media[0]).items() if key != "folders"}
+    made_by = {**ways, "sampling": None, "hasher": maker.stamp}
+    return tables.write_chunks(root, maker.folder, pa.table(arrays, schema=schema), made_by)
+
+
+def hash_type(hasher: Hasher) -> pa.DataType:
+    """How a hasher's hashes lie in Parquet: packed bits and bytes as they are, reals as a list of fixed length."""
+    if hasher.dtype == "float32":
+        return pa.list_(pa.float32(), hasher.hash_length)
+    return pa.binary(-(-hasher.hash_length // 8) if hasher.dtype == "bool" else hasher.hash_length)
 
 
 def _hash_folders(manifest: Mapping[str, Sequence[str]]) -> list[str]:
@@ -304,7 +382,7 @@ class _Candidates:
     def add(self, number: int, rows: pa.Table) -> None:
         """The rows of one part."""
         self._wanted.append(np.zeros(len(rows), bool))
-        self._said_alike.append(_carried(rows.schema).equals(self._said))
+        self._said_alike.append("stale" in rows.schema.names and _carried(rows.schema).equals(self._said))
         rows = rows.replace_schema_metadata(None).append_column("part", pa.array(np.full(len(rows), number)))
         self.spool.add(rows.append_column("row", pa.array(np.arange(len(rows)))))
 
@@ -312,32 +390,51 @@ class _Candidates:
     def _said(self) -> pa.Schema:
         return _plain(pa.schema([self._listing.schema.field(name) for name in self._listing.carried]))
 
-    def choose_items(self, listed: pa.Table, parts: Sequence[pa.Table]) -> pa.Table:
-        """Choose one row for each listed item; gives the keys of those that were decoded."""
-        keys = (
-            pa.concat_tables([part.select([*KEY, "part", "row", "error_class"]) for part in parts]) if parts else None
-        )
+    def choose_items(self, listed: pa.Table, parts: Sequence[pa.Table], new_parts: int, live: set[str]) -> _Decoded:
+        """Choose one row for each listed item, and for each known one of a place that could not be read.
+
+        The first `new_parts` are those of this run.
+        """
+        columns = [*KEY, "part", "row", "error_class", "error"]
+        keys = pa.concat_tables([part.select(columns) for part in parts]) if parts else None
         chosen = _first_matches(listed, keys) if keys else np.full(len(listed), -1)
         if (chosen < 0).any():
             missing = listed["uri"][int(np.argmin(chosen))]
             raise RunError(f"bug: {(chosen < 0).sum()} listed items have no row, first {missing}")
-        if keys is None or not len(listed):
-            return listed.select(KEY)
+        if keys is None:
+            return _Decoded(0, listed.select(KEY).append_column("stale", pa.nulls(0, pa.string())))
+        was_live = np.array([name in live for name in self.names], bool)
+        kept = _known(listed, keys, chosen, new_parts, was_live)
+        stays = kept >= 0
+        failures = keys.take(pa.array(chosen))
+        stale = pc.binary_join_element_wise(failures["error_class"], failures["error"], ": ").to_pylist()
+        stale = [why if known else None for why, known in zip(stale, stays, strict=True)]
+        chosen = np.where(stays, kept, chosen)
+        if self._listing.unread:
+            unlisted, why = _below_unread(listed, keys, self._listing.unread, was_live)
+            rows = pa.concat_tables([self._shaped_as_listed(part) for part in parts]).take(pa.array(unlisted))
+            listed, stale = pa.concat_tables([listed, rows]), [*stale, *why]
+            chosen = np.concatenate([chosen, unlisted])
         keys = keys.take(pa.array(chosen))
         part, row = keys["part"].to_numpy(), keys["row"].to_numpy()
         self._want(part, row)
-        self._note_news(listed, parts, chosen, part, row)
-        return listed.select(KEY).filter(pc.is_null(keys["error_class"]))
+        self._note_news(listed.append_column("stale", pa.array(stale, pa.string())), parts, chosen, part, row)
+        decoded = keys.select(KEY).append_column("stale", pa.array(stale, pa.string()))
+        return _Decoded(len(listed), decoded.filter(pc.is_null(keys["error_class"])))
+
+    def _shaped_as_listed(self, part: pa.Table) -> pa.Table:
+        return _shaped([part], self._listing.schema)
 
     def _note_news(
         self, listed: pa.Table, parts: Sequence[pa.Table], chosen: np.ndarray, part: np.ndarray, row: np.ndarray
     ) -> None:
         """Remember the rows of which the listing says something else than they do."""
-        names = [*_SAID, *self._listing.carried]
-        old = _shaped(parts, _plain(pa.schema([self._listing.schema.field(name) for name in names]))).take(chosen)
+        names = [*_SAID, *self._listing.carried, "stale"]
+        old = _shaped(parts, _plain(pa.schema([listed.schema.field(name) for name in names]))).take(chosen)
         new = listed.select(names)
-        size = pc.coalesce(new["size"], old["size"])
-        new = new.set_column(names.index("size"), "size", size)
+        for name in ("size", "mtime"):  # a listing that could not look an item up says neither
+            known = old[name] if name == "size" else pc.if_else(new["stale"].is_null(), None, old[name])
+            new = new.set_column(names.index(name), name, pc.coalesce(new[name], known))
         changed = ~np.array(self._said_alike, bool)[part]
         for name in names:
             changed |= _differ(old[name], new[name])
@@ -346,19 +443,24 @@ class _Candidates:
             news = new.take(pa.array(rows)).append_column("row", pa.array(row[rows]))
             self._news.setdefault(int(number), []).append(news)
 
-    def choose_hashes(self, decoded: pa.Table, parts: Sequence[pa.Table], asked: str | None) -> None:
-        """Choose the rows of each decoded item in the best part that has any; those of `asked` must be complete."""
+    def choose_hashes(self, decoded: pa.Table, parts: Sequence[pa.Table], asked: str | None) -> pa.Table:
+        """Choose the rows of each decoded item in the best part that has any.
+
+        Gives the items that have none; in `asked` only stale ones may.
+        """
         rows = pa.concat_tables(parts) if parts else None
         best = _first_matches(decoded, rows) if rows else np.full(len(decoded), -1)
-        if asked and (best < 0).any():
-            missing = decoded["uri"][int(np.argmin(best))]
-            raise RunError(f"bug: {(best < 0).sum()} decoded items have no row in {asked}, first {missing}")
+        missing = decoded.filter(pa.array(best < 0))
+        if asked and pc.any(pc.is_null(missing["stale"])).as_py():
+            missing = missing.filter(pc.is_null(missing["stale"]))
+            raise RunError(f"bug: {len(missing)} decoded items have no row in {asked}, first {missing['uri'][0]}")
         if rows is None:
-            return
+            return missing
         has = best >= 0
         winners = decoded.filter(pa.array(has)).append_column("part", rows["part"].take(pa.array(best[has])))
-        wanted = rows.join(winners, [*KEY, "part"], join_type="left semi")
+        wanted = rows.join(winners.select([*KEY, "part"]), [*KEY, "part"], join_type="left semi")
         self._want(wanted["part"].to_numpy(), wanted["row"].to_numpy())
+        return missing
 
     def _want(self, part: np.ndarray, row: np.ndarray) -> None:
         order = np.argsort(part, kind="stable")
@@ -383,7 +485,7 @@ class _Candidates:
         digest = blake2b(name.encode() + np.packbits(wanted).tobytes(), digest_size=12)
         if news:
             rows = _with_news(rows, news, self._said)
-            digest.update(_bytes_of(rows.select([*_SAID, *self._said.names])))
+            digest.update(_bytes_of(rows.select([*_SAID, *self._said.names, "stale"])))
         kept = f"{name.rsplit('/', 1)[0]}/part-{digest.hexdigest()}.parquet"
         tables.write_part(self._root, kept, rows.filter(pa.array(wanted)), tables.made_by(self._root, name))
         return [kept]
@@ -490,17 +592,100 @@ def commit(root: str, manifest: dict[str, list[str]], finished_work: str) -> Non
     storage.delete(root, [*dead, *(n for n in storage.list_names(root) if n.startswith(f"{WORK}/{finished_work}"))])
 
 
+# --- what stops a run before it commits -------------------------------------------------------------------------------
+
+
+class Removed(NamedTuple):
+    """Items of the last commit that are gone from the inputs."""
+
+    items: int
+    of: int  # items of the last commit
+    prefix: str  # that the uris of all those that are gone have in common
+
+
+def removed(root: str, listing: Listing, manifest: Mapping[str, Sequence[str]]) -> Removed:
+    """What the last commit held and this listing does not; places that could not be read hide nothing."""
+    known = Spool(listing.spool.limit)
+    of = 0
+    for name in manifest.get("media", []):
+        known.add(tables.read_part(root, name, ["uri"]))
+    places = [place.uri for place in listing.unread]
+    items, ends = 0, set()
+    for listed, before in together(listing.spool, known):
+        if not before:
+            continue
+        uris = pa.concat_tables([rows.replace_schema_metadata(None) for rows in before])["uri"]
+        of += len(uris)
+        if listed:
+            uris = uris.filter(pc.invert(pc.is_in(uris, pa.concat_tables(listed)["uri"].combine_chunks())))
+        if places and len(uris):
+            hidden = [_is_below(uri, places) for uri in uris.to_pylist()]
+            uris = uris.filter(pc.invert(pa.array(hidden)))
+        if len(uris):
+            items += len(uris)
+            ends |= set(pc.min_max(uris).as_py().values())
+    return Removed(items, of, _folder_above(min(ends), max(ends)) if ends else "")
+
+
+def _folder_above(first: str, last: str) -> str:
+    """The longest beginning of two uris, and of all between them, that ends with a slash."""
+    shared = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first.rfind("/", 0, shared) + 1]
+
+
+def _is_below(uri: str, places: Sequence[str]) -> bool:
+    """Does an item lie in one of these folders or containers?"""
+    container = storage.container_of(uri)
+    return any(uri != place and (container == place or container.startswith(f"{place}/")) for place in places)
+
+
+class Unreachable(NamedTuple):
+    """Items that could not be read for a reason that may pass."""
+
+    items: int
+    most_at: str  # where most of them lie
+    first: str  # the error of the first of these
+
+
+def unreachable(root: str, written: Iterable[str]) -> Unreachable:
+    """Which store has failed, by the MEDIA parts of a run."""
+    errors: dict[str, list[str]] = {}
+    for name in sorted(written):
+        rows = tables.read_part(root, name, ["uri", "error_class", "error"])
+        for row in rows.filter(pc.fill_null(pc.equal(rows["error_class"], "transient"), False)).to_pylist():
+            errors.setdefault(_store_of(row["uri"]), []).append(row["error"])
+    most_at = max(sorted(errors), key=lambda place: len(errors[place]), default="")
+    return Unreachable(sum(map(len, errors.values())), most_at, errors[most_at][0] if most_at else "")
+
+
+def _store_of(uri: str) -> str:
+    """The server or bucket of a uri; of a local one its folder."""
+    container = storage.container_of(uri)
+    if storage.is_local(container):
+        return container.rpartition("/")[0]
+    return storage.redacted("/".join(container.split("/")[:3]))
+
+
+def drop(root: str, written: Mapping[str, Sequence[str]]) -> None:
+    """Delete parts of a run that will not commit, and that hold nothing worth adopting: no manifest names them."""
+    live = {name for names in storage.read_manifest(root).values() for name in names}
+    for name, folders in written.items():
+        storage.delete(root, [one for one in (name, *(_beside(name, folder) for folder in folders)) if one not in live])
+
+
 class Counts(NamedTuple):
     """The live rows of the item tables, counted."""
 
     decoded: int
+    stale: int  # rows of an earlier run, decoded or not
     failed: dict[str, int]  # by error class
     hashers: dict[str, dict[str, int]]  # canonical spec → items with and without a hash
 
 
 def count(root: str, manifest: Mapping[str, Sequence[str]], makers: Sequence[Maker]) -> Counts:
     """Count items: decoded and failed, and for each hasher those with and without a hash."""
-    classes = tables.read_table(root, manifest.get("media", []), tables.MEDIA, ["error_class"])["error_class"]
+    media = tables.read_table(root, manifest.get("media", []), tables.MEDIA, ["error_class", "stale"])
+    classes = media["error_class"]
     failed = {one["values"]: one["counts"] for one in pc.value_counts(classes.drop_null()).to_pylist()}
     hashers = {}
     for maker in makers:
@@ -510,4 +695,5 @@ def count(root: str, manifest: Mapping[str, Sequence[str]], makers: Sequence[Mak
             total += pc.count_distinct(rows["uri"]).as_py()
             hashed += pc.count_distinct(rows.filter(pc.is_valid(rows["hash"]))["uri"]).as_py()
         hashers[maker.spec] = {"with_hash": hashed, "without_hash": total - hashed}
-    return Counts(classes.null_count, dict(sorted(failed.items())), hashers)
+    stale = len(media) - media["stale"].null_count
+    return Counts(classes.null_count, stale, dict(sorted(failed.items())), hashers)

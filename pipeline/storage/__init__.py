@@ -20,6 +20,8 @@ from pipeline.storage.copies import Opener, copy
 from pipeline.storage.listing import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,
+    MISSING,
+    UNKNOWN,
     VIDEO_SUFFIXES,
     Listed,
     kind_of,
@@ -50,7 +52,9 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "LIST_SUFFIXES",
     "MANIFEST",
+    "MISSING",
     "TEMPORARY",
+    "UNKNOWN",
     "VIDEO_SUFFIXES",
     "Content",
     "Entry",

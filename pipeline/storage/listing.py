@@ -41,7 +41,8 @@ class Listed(NamedTuple):
     """One object found in an input. `version` changes whenever the content may have: etag, else mtime and size."""
 
     uri: str
-    kind: str  # image, video; list: a file that names or holds items; rows: a Parquet file that may hold some
+    kind: str  # image, video; list: a file that names or holds items; rows: a Parquet file that may hold some;
+    # unread: a folder or container of which nobody knows all that it holds, `fault` says why
     size: int | None  # None where the store does not say
     mtime: datetime | None
     version: str
@@ -56,19 +57,25 @@ def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[L
     Folders are walked recursively and give the files whose suffix is known: media, archives (which are opened), and
     Parquet files, as `rows`. Lists are lists where they are named directly, or by a glob that ends with their suffix.
     Links to files count, links to folders are not followed, devices and pipes are no media. Patterns of `exclude` are
-    held against the path below the input, or in an archive; without a slash, against any part of it. Raises UsageError
-    for an input that does not exist or may not be read.
+    held against the path below the input, or in an archive; without a slash, against any part of it. A folder below the
+    input that cannot be read, and an archive that is damaged, are also listed as `unread`. Raises UsageError for an
+    input that does not exist or may not be read.
     """
     for given in chain.from_iterable(map(braced, inputs)):
         root = absolute(given)
         try:
-            found = (one for one in _found(root, given) if not _excluded(one.uri, root, exclude))
+            found = (one for one in _found(root, given) if not _excluded(_within(one), root, exclude))
             for held in open_archives(found):
                 yield from (one for one in held if not _excluded(one.uri, root, exclude))
         except (PermissionError, MissingError) as error:
             raise UsageError(f"cannot read {given!r}: {error.args[0] or 'permission denied'}") from error
         except TransientError as error:
             raise UsageError(f"cannot list {given!r}: {error}") from error
+
+
+def _within(one: Listed) -> str:
+    """What patterns are held against: of a folder that could not be read, anything in it."""
+    return f"{one.uri}/_" if one.kind == "unread" else one.uri
 
 
 def _excluded(uri: str, root: str, patterns: Sequence[str]) -> bool:
@@ -90,6 +97,9 @@ def list_objects(uris: Sequence[str]) -> Iterator[Listed]:
             yield from pool.map(_looked_up, uris[start : start + 64 * _LOOKUPS])
 
 
+UNKNOWN, MISSING = "unknown", "missing"  # versions of what could not be looked up, and of what the store does not have
+
+
 def _looked_up(uri: str) -> Listed:
     try:
         if (named := address(uri)) and not (is_local(uri) and Path(uri.removeprefix("file://")).exists()):
@@ -97,8 +107,10 @@ def _looked_up(uri: str) -> Listed:
             of = facts(member.container)
             return Listed(uri, kind_of(uri), size, of.mtime, of.version, member)
         return _listed(facts(uri), uri)
-    except MediaError:  # reading it will say why
-        return Listed(uri, kind_of(uri), None, None, "unknown")
+    except MissingError:  # reading it will say why
+        return Listed(uri, kind_of(uri), None, None, MISSING)
+    except MediaError:
+        return Listed(uri, kind_of(uri), None, None, UNKNOWN)
 
 
 def kind_of(uri: str) -> str:
@@ -151,6 +163,10 @@ def _globbed(filesystem: Any, root: str, path: str, given: str) -> Iterator[List
     start = base or "/"
     for name, info in _files(filesystem, root, open_filesystem(start)[1] if not is_local(root) else start):
         shown = name if not is_local(root) else name.removeprefix("file://")
+        if info["type"] == "unread":
+            if _may_hold(pattern, shown):
+                yield _unread(name, info["fault"])
+            continue
         if matches.match(shown):
             none = False
             if lists and _suffix(name) in LIST_SUFFIXES:
@@ -165,9 +181,26 @@ def _globbed(filesystem: Any, root: str, path: str, given: str) -> Iterator[List
         raise UsageError(f"no such file or folder: {given!r}")
 
 
+def _may_hold(pattern: str, folder: str) -> bool:
+    """May something below a folder match the pattern?"""
+    for part, wanted in zip(folder.split("/"), pattern.split("/"), strict=False):
+        if wanted == "**":
+            return True
+        if not fnmatchcase(part, wanted):
+            return False
+    return True
+
+
 def _walked(filesystem: Any, root: str, path: str) -> Iterator[Listed]:
     for name, info in _files(filesystem, root, path):
-        yield from _passed(filesystem, name, info)
+        if info["type"] == "unread":
+            yield _unread(name, info["fault"])
+        else:
+            yield from _passed(filesystem, name, info)
+
+
+def _unread(place: str, why: str) -> Listed:
+    return Listed(place, "unread", None, None, "", fault=why)
 
 
 def _passed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[Listed]:
@@ -186,17 +219,33 @@ def _suffix(name: str) -> str:
 
 
 def _files(filesystem: Any, root: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every file below a path with what the store tells of it: uri, info."""
+    """Every file below a path with what the store tells of it: uri, info. Of a folder that cannot be read, but the
+    first, the type is `unread` and its `fault` says why: what is known of it stays.
+    """
     if hasattr(filesystem, "call_s3"):
         yield from _keys(filesystem, root, path)
         return
-    for _, folders, files in filesystem.walk(path, detail=True):
-        for info in sorted(files.values(), key=lambda info: str(info["name"])):
-            name = str(info["name"])
-            yield ("file://" + name if filesystem is local() else str(filesystem.unstrip_protocol(name))), info
-        ordered = sorted(folders.items())  # walk descends into what stays here, in this order
-        folders.clear()
-        folders.update(ordered)
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            infos = patiently(lambda: filesystem.ls(folder, detail=True))  # noqa: B023
+        except MediaError as error:
+            if "gone" in str(error):
+                continue
+            if folder == path:
+                raise
+            yield _uri_of(filesystem, folder), {"type": "unread", "fault": str(error)}
+            continue
+        here = folder.rstrip("/")
+        folders = [one for one in infos if one["type"] == "directory" and str(one["name"]).rstrip("/") != here]
+        for info in sorted((one for one in infos if one["type"] != "directory"), key=lambda info: str(info["name"])):
+            yield _uri_of(filesystem, str(info["name"])), info
+        waiting += sorted((str(one["name"]).rstrip("/") for one in folders), reverse=True)
+
+
+def _uri_of(filesystem: Any, name: str) -> str:
+    return "file://" + name if filesystem is local() else str(filesystem.unstrip_protocol(name))
 
 
 def _keys(filesystem: Any, root: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -232,10 +281,17 @@ def open_archives(found: Iterable[Listed]) -> Iterator[list[Listed]]:
     waiting: deque[Future[list[Listed]] | list[Listed]] = deque()
     with ThreadPoolExecutor(_ARCHIVES, thread_name_prefix="archive") as pool:
         for one in found:
-            waiting.append(pool.submit(_members, one) if _can_be_opened(one) else [one])
+            waiting.append(pool.submit(_members, one) if _can_be_opened(one) else _as_it_is(one))
             while waiting and (len(waiting) > _ARCHIVES or not isinstance(waiting[0], Future)):
                 yield _held(waiting.popleft())
         yield from map(_held, waiting)
+
+
+def _as_it_is(one: Listed) -> list[Listed]:
+    """An object that is not opened; where it may be a container that could not be looked up, it is `unread` too."""
+    if one.version == UNKNOWN and address(one.uri) is None and (is_archive(one.uri) or _suffix(one.uri) == "parquet"):
+        return [one, _unread(one.uri, "it could not be looked up")]
+    return [one]
 
 
 def _held(found: Future[list[Listed]] | list[Listed]) -> list[Listed]:
@@ -248,15 +304,17 @@ def _can_be_opened(one: Listed) -> bool:
 
 
 def _members(archive: Listed) -> list[Listed]:
-    """The media of an archive in its order, each with what its sidecars say of it."""
+    """The media of an archive in its order, each with what its sidecars say of it; `unread` where it is damaged."""
     try:
         held = held_in(archive.uri, archive.size or 0)
     except TransientError as error:  # else what was known of its members would go
         raise UsageError(f"cannot list {archive.uri!r}: {error}") from error
     except MediaError as error:
-        return [archive._replace(fault=str(error))]
+        return [archive._replace(fault=str(error)), _unread(archive.uri, str(error))]
     sidecars = Sidecars(held)
-    return [
+    faults = [one.entry.fault for one in held if one.entry.name is None]
+    unread = [_unread(archive.uri, fault or "it is damaged") for fault in faults[:1]]
+    return unread + [
         archive._replace(fault=one.entry.fault)
         if one.entry.name is None
         else _member(archive, one, sidecars.fields_of(one.entry.name))
