@@ -1,14 +1,14 @@
 """The job `benchmark`: alter and hash the inputs, compare what came of them, choose thresholds, write the report."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from jobs.dedup import Summary, _since, input_options, run_over
 from jobs.progress import Style, stage
 from pipeline import report, storage
 from pipeline.config import BenchmarkJob
 from pipeline.errors import UsageError
-from pipeline.run import Workers, cluster_from_file
+from pipeline.run import Claim, Workers, cluster_from_file
 from pipeline.stages import altering, live, nearing, originals, scoring
 from pipeline.stages.listing import list_images
 
@@ -26,7 +26,7 @@ def run_benchmark(job: BenchmarkJob, style: Style) -> Summary:
     wanted = scoring.Wanted(job.fpr, job.fpr_threshold, job.precision_threshold)
     scoring.check_wanted(wanted)
 
-    def score(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+    def score(root: str, pool: Workers, summary: Summary, check: Claim) -> None:
         noop = alterations.altering.transforms[0]
         begun = time.perf_counter()
         parts, duplicates = originals.write_originals(root, rule, job.category, noop)
@@ -78,7 +78,7 @@ def _score_stage(
     pool: Workers,
     summary: Summary,
     style: Style,
-    check: Callable[[], None],
+    check: Claim,
 ) -> None:
     begun = time.perf_counter()
     found = []
@@ -87,5 +87,5 @@ def _score_stage(
             found.append(one)
             advance(1, 0, 0)
     check()
-    live.commit(root, scoring.with_scores(storage.read_manifest(root), parts, found), "score-")
+    live.commit(root, scoring.with_scores(storage.read_manifest(root), parts, found), "score-", check.commits)
     summary["stages"]["score"] = {"seconds": _since(begun)}

@@ -20,7 +20,7 @@ from pipeline.config import DedupJob, EnrichJob, HashesJob, HashJob, InputJob, J
 from pipeline.errors import ErrorClass, RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
-from pipeline.run import Workers, claimed, cluster_from_file, workers
+from pipeline.run import Claim, Workers, claimed, cluster_from_file, workers
 from pipeline.stages import cutting, grouping, hashing, joining, live, pairing, tiles
 from pipeline.stages.listing import InputOptions, Listing, list_inputs, total_bytes
 from pipeline.stages.lists import ListOptions
@@ -61,7 +61,7 @@ def run_dedup(job: DedupJob, style: Style) -> Summary:
     """MEDIA, HASHES, PAIRS and GROUPS of the inputs."""
     wanted = wanted_to_join(job, job.isometric)
 
-    def join(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+    def join(root: str, pool: Workers, summary: Summary, check: Claim) -> None:
         join_stages(root, wanted, job, pool, summary, style, check)
 
     return run_over_inputs(job, [one.maker for one in wanted], style, join)
@@ -79,7 +79,7 @@ def run_join(job: JoinJob, style: Style) -> Summary:
             raise UsageError(
                 f"{job.output!r} has no hashes of {maker.spec}; add them: neardup hash … --hasher {maker.spec}"
             )
-    with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
+    with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root, tell) as check:
         join_stages(root, wanted, job, pool, summary, style, check)
     return summary
 
@@ -125,7 +125,7 @@ def _threshold(maker: live.Maker, text: str, given: str) -> float:
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 
-Then = Callable[[str, Workers, Summary, Callable[[], None]], None]  # root, workers, summary, check of the claim
+Then = Callable[[str, Workers, Summary, Claim], None]
 
 _AS_THEY_ARE = Altering()
 _FEW_ITEMS = 10  # tried: fewer say nothing about their store
@@ -170,7 +170,7 @@ def run_over(
             summary["unread"] = [{"place": storage.redacted(place.uri), "why": place.why} for place in listing.unread]
             if not summary["written"]:
                 return summary
-            with workers(job.cluster) as pool, claimed(root) as check:
+            with workers(job.cluster) as pool, claimed(root, tell) as check:
                 pool.warm(start_child)
                 _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
                 hashing.close_worker()  # its memory is of no use to what follows
@@ -199,10 +199,10 @@ def _hash_stage(
     pool: Workers,
     summary: Summary,
     style: Style,
-    check: Any,
+    check: Claim,
 ) -> None:
     begun = time.perf_counter()
-    storage.delete_unfinished(root)
+    options = replace(options, salt=check.commits.salt)
     usable = live.usable_parts(root, makers, options.ways)
     gone = live.removed(root, listing, usable.manifest)
     _not_too_many_removed(gone, job.max_removed)
@@ -243,8 +243,8 @@ def _hash_stage(
         raise _store_is_down(failures, done["items"])
     kept = live.settle(root, listing, usable, makers, written)
     check()
-    live.commit(root, kept.manifest, "slices-")
-    counts = live.count(root, kept.manifest, makers)
+    committed = live.commit(root, kept.manifest, "slices-", check.commits)
+    counts = live.count(root, committed, makers)
     summary["stages"]["hash"] = {"seconds": _since(begun), "slices": len(tasks), **done}
     summary.update(listed=kept.items, decoded=counts.decoded, failed=counts.failed, stale=counts.stale)
     summary.update(removed=gone.items, hashers=counts.hashers)
@@ -331,7 +331,7 @@ def _nothing_vanished(listed: int, counts: live.Counts) -> None:
 
 
 def join_stages(
-    root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Any
+    root: str, wanted: Sequence[Wanted], job: JoinJob, pool: Workers, summary: Summary, style: Style, check: Claim
 ) -> None:
     summary["pairs"] = {}
     pairing.check_block_columns(job.block_by, pairing.media_columns(root))
@@ -357,7 +357,7 @@ def join_stages(
         joined = joining.write_joined(root, maker, prepared, near) if annoy is None else {}
         check()
         manifest = {**storage.read_manifest(root), **joined}
-        live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-")
+        live.commit(root, pairing.with_pairs(root, manifest, maker, found), "join-", check.commits)
         summary["pairs"][maker.spec] = found.pair_rows
         summary["stages"][f"join {maker.spec}"] = {
             "seconds": _since(begun),
@@ -378,9 +378,14 @@ def join_stages(
     begun = time.perf_counter()
     grouped = grouping.write_groups(root, grouping.read_policy(job.groups, job.keep, job.protect))
     check()
-    live.commit(root, {**storage.read_manifest(root), "groups": grouped.names}, "")
+    live.commit(root, {**storage.read_manifest(root), "groups": grouped.names}, "", check.commits)
     summary["stages"]["group"] = {"seconds": _since(begun), "alone": grouped.alone, "protected": grouped.protected}
     summary.update(groups=grouped.groups, grouped_items=grouped.items, duplicate_bytes=grouped.duplicate_bytes)
+
+
+def tell(line: str) -> None:
+    """Say one line to the user while a job runs."""
+    print(line, file=sys.stderr, flush=True)
 
 
 # --- summary ----------------------------------------------------------------------------------------------------------

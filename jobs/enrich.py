@@ -2,8 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
 
@@ -12,7 +10,7 @@ from jobs.match import match_stages, wanted_to_match
 from jobs.progress import Style, stage
 from pipeline import storage, tables
 from pipeline.config import EnrichJob
-from pipeline.run import Workers, cluster_from_file
+from pipeline.run import Claim, Workers, cluster_from_file
 from pipeline.stages import enriching, live, pairing
 from pipeline.stages.enriching import Addressed, Source
 from pipeline.stages.listing import list_uris
@@ -35,7 +33,7 @@ def run_enrich(job: EnrichJob, style: Style) -> Summary:
     def list_items() -> pa.Table:
         return list_uris(addressed.uris)
 
-    def finish(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+    def finish(root: str, pool: Workers, summary: Summary, check: Claim) -> None:
         join_stages(root, to_join, job, pool, summary, style, check)
         match_stages(root, root, to_match, job, pool, summary, style, check)
         _enrich_stage(root, source, addressed, wanted, pool, summary, style, check)
@@ -51,7 +49,7 @@ def _enrich_stage(
     pool: Workers,
     summary: Summary,
     style: Style,
-    check: Any,
+    check: Claim,
 ) -> None:
     begun = time.perf_counter()
     new = enriching.new_columns(root, addressed.uris, wanted)
@@ -62,8 +60,9 @@ def _enrich_stage(
         for receipt in pool.mapper(enriching.enrich_file, tasks):
             done.update(rows=receipt.rows, files_written=int(receipt.written))
             advance(1, 0, 0)
-    removed = enriching.remove_stale(root, source)
-    live.commit(root, storage.read_manifest(root), "enrich-")
+    stale = enriching.stale_files(root, source)
+    live.commit(root, storage.read_manifest(root), "enrich-", check.commits)
+    check.commits.delete(stale)
     summary["enriched"] = {"rows": done["rows"], "files": len(tasks), "folder": f"{root}/{enriching.FOLDER}"}
-    facts = {"uris": len(addressed.uris), "files_written": done["files_written"], "files_removed": removed}
+    facts = {"uris": len(addressed.uris), "files_written": done["files_written"], "files_removed": len(stale)}
     summary["stages"]["enrich"] = {"seconds": _since(begun), **summary["enriched"], **facts}

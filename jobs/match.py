@@ -2,15 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from jobs.dedup import Summary, _options, _since, _summary, run_over_inputs
+from jobs.dedup import Summary, _options, _since, _summary, run_over_inputs, tell
 from jobs.progress import Style, stage
 from pipeline import storage
 from pipeline.config import EnrichJob, MatchJob
 from pipeline.errors import UsageError
-from pipeline.run import Workers, claimed, cluster_from_file, workers
+from pipeline.run import Claim, Workers, claimed, cluster_from_file, workers
 from pipeline.stages import live, matching, tiles
 from pipeline.stages.known import Known, ListOptions, output_of
 
@@ -34,7 +34,7 @@ def _match_output(job: MatchJob, source: str, style: Style) -> Summary:
     """MATCHES of the hashes that an output has, written there or to another output."""
     root = storage.absolute(job.output) if job.output != job.inputs[0] else source
     wanted = wanted_to_match(job, source)
-    with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root) as check:
+    with _summary(job, root) as summary, workers(job.cluster) as pool, claimed(root, tell) as check:
         match_stages(source, root, wanted, job, pool, summary, style, check)
     return summary
 
@@ -45,7 +45,7 @@ def _match_inputs(job: MatchJob, style: Style) -> Summary:
         raise UsageError(f"{job.output!r} is not an output of neardup; to hash it first, say where to: --output OUT")
     wanted = wanted_to_match(job, None)
 
-    def match(root: str, pool: Workers, summary: Summary, check: Callable[[], None]) -> None:
+    def match(root: str, pool: Workers, summary: Summary, check: Claim) -> None:
         match_stages(root, root, wanted, job, pool, summary, style, check)
 
     makers = [one.how.maker._replace(isometric=job.isometric) for one in wanted]
@@ -76,7 +76,7 @@ def match_stages(
     pool: Workers,
     summary: Summary,
     style: Style,
-    check: Any,
+    check: Claim,
 ) -> None:
     summary["matches"] = []
     for how, lists in wanted:
@@ -97,7 +97,7 @@ def match_stages(
             written = matching.write_matches(root, tables, made_by)
             check()
             manifest = matching.with_matches(root, storage.read_manifest(root), made_by, written)
-            live.commit(root, manifest, "match-")
+            live.commit(root, manifest, "match-", check.commits)
             facts = {"hasher": maker.spec, "list": listed.name, "rows": written.rows, "items": written.items}
             summary["matches"].append({**facts, "bad_lines": listed.left_out["bad_lines"]})
             summary["stages"][f"match {maker.spec} {listed.name}"] = {

@@ -1,6 +1,6 @@
 """Parts → Dask tasks, progress, claim. The only module that uses Dask; it does not know what a task does."""
 
-from pipeline.run.claim import claimed
+from pipeline.run.claim import Claim, claimed
 from pipeline.run.cluster import Mapper, Workers, cluster_from_file, workers
 
-__all__ = ["Mapper", "Workers", "claimed", "cluster_from_file", "workers"]
+__all__ = ["Claim", "Mapper", "Workers", "claimed", "cluster_from_file", "workers"]

@@ -393,8 +393,8 @@ def _spark_type(kind: pa.DataType) -> Any:
     return _SPARK_TYPES.get(str(kind), str(kind))
 
 
-def remove_stale(root: str, source: Source) -> int:
-    """Delete the enriched files of files that the table no longer has; gives how many. Others' files stay."""
+def stale_files(root: str, source: Source) -> list[str]:
+    """The names of the enriched files of files that the table no longer has. Others' files are not among them."""
     names = [name for name in storage.list_names(f"{root}/{FOLDER}") if name not in source.names]
     ours = []
     for name in (f"{FOLDER}/{name}" for name in names if name.endswith(_SUFFIXES)):
@@ -403,5 +403,4 @@ def remove_stale(root: str, source: Source) -> int:
                 ours.append(name)
         except RunError:
             continue
-    storage.delete(root, ours)
-    return len(ours)
+    return ours

@@ -38,6 +38,7 @@ class HashingOptions:
     isometric: bool = False
     in_child: bool = True
     altering: Altering = field(default_factory=Altering)
+    salt: str = ""  # of the names of parts, where a run that was given up may still write some
 
     @property
     def ways(self) -> Ways:
@@ -99,6 +100,7 @@ def prepare(
 def _part_name(rows: pa.Table, specs: Sequence[str], options: HashingOptions) -> str:
     """Named by what it will hold: the same work done twice writes the same part."""
     ways = [options.policy.spec, options.sampling.spec, options.altering.stamp or str(options.isometric)]
+    ways += [options.salt] if options.salt else []
     digest = blake2b("\0".join([*ways, *specs]).encode(), digest_size=12)
     for column in (rows["uri"], rows["version"]):
         digest.update("\0".join(column.to_pylist()).encode())

@@ -584,12 +584,41 @@ def _compacted(root: str, sizes: Mapping[str, int]) -> list[str]:
     return sorted(kept)
 
 
-def commit(root: str, manifest: dict[str, list[str]], finished_work: str) -> None:
-    """Make these parts live, then delete every part that is not, and the work files that begin with `finished_work`."""
-    storage.commit_manifest(root, manifest)
-    live = {name for names in manifest.values() for name in names}
-    dead = [n for n in storage.list_names(root) if _PART.fullmatch(n) and n not in live]
-    storage.delete(root, [*dead, *(n for n in storage.list_names(root) if n.startswith(f"{WORK}/{finished_work}"))])
+def commit(
+    root: str, manifest: Mapping[str, Sequence[str]], finished_work: str, commits: storage.Commits | None = None
+) -> dict[str, list[str]]:
+    """Make these parts live, then delete every part that is not, and the work files that begin with `finished_work`.
+
+    Gives the manifest as it was committed. Without the `commits` of a run, this is a run of its own.
+
+    What is dead is listed before the commit: what a later run writes is then never among it.
+    """
+    commits = commits or storage.fence(root)
+    tables, names = _renamed(root, manifest, commits), storage.list_names(root)
+    live = {name for parts in tables.values() for name in parts}
+    if missing := sorted(live.difference(names)):
+        raise RunError(f"{root}: {len(missing)} parts are gone before their commit, first {missing[0]}; run again")
+    dead = [n for n in names if _PART.fullmatch(n) and n not in live]
+    commits.commit(tables, [*dead, *(n for n in names if n.startswith(f"{WORK}/{finished_work}"))])
+    return tables
+
+
+def _renamed(root: str, manifest: Mapping[str, Sequence[str]], commits: storage.Commits) -> dict[str, list[str]]:
+    """The parts of a manifest, those copied to other names that an earlier run may yet delete."""
+    avoided = set(commits.manifest.avoid)
+    tables: dict[str, list[str]] = {}
+    for folder, names in manifest.items():
+        tables[folder] = []
+        for name in names:
+            if name in avoided:
+                data = storage.read(root, name)
+                if data is None:
+                    raise RunError(f"{root}: {name} was deleted by an earlier run; run again")
+                digest = blake2b(f"{name} {commits.run}".encode(), digest_size=12)
+                name = f"{name.rsplit('/', 1)[0]}/part-{digest.hexdigest()}.parquet"
+                storage.write(root, name, data)
+            tables[folder].append(name)
+    return tables
 
 
 # --- what stops a run before it commits -------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ A *root* is the uri of an output folder; a *name* is a path below a root, such a
     listing     what an input holds
     parts       files of an output, whole or not there
     copies      objects copied byte for byte
-    manifest    which parts are live
+    swaps       compare and set
+    manifest    which parts are live, and what each commit replaced
 """
 
 from pipeline.storage.containers import Held, find_members
@@ -29,23 +30,24 @@ from pipeline.storage.listing import (
     list_objects,
     open_archives,
 )
-from pipeline.storage.manifest import MANIFEST, commit_manifest, read_manifest
+from pipeline.storage.manifest import MANIFEST, Commits, Manifest, commit_manifest, fence, read_manifest
 from pipeline.storage.members import Entry, Member, container_of, numbered
 from pipeline.storage.parts import (
     TEMPORARY,
     create,
     delete,
-    delete_unfinished,
     list_folder,
     list_names,
     open_part,
     read,
     total_size,
+    unfinished,
     write,
     writing,
 )
 from pipeline.storage.reading import Content, Wanted, open_object, read_ahead, read_object
 from pipeline.storage.sidecars import sidecars_of
+from pipeline.storage.swaps import Stored, read_stored, remove, swap
 from pipeline.storage.urls import absolute, forget, is_inside, is_local, local_path, redacted, resolved, secret_in
 
 __all__ = [
@@ -56,12 +58,15 @@ __all__ = [
     "TEMPORARY",
     "UNKNOWN",
     "VIDEO_SUFFIXES",
+    "Commits",
     "Content",
     "Entry",
     "Held",
     "Listed",
+    "Manifest",
     "Member",
     "Opener",
+    "Stored",
     "Wanted",
     "absolute",
     "commit_manifest",
@@ -69,7 +74,7 @@ __all__ = [
     "copy",
     "create",
     "delete",
-    "delete_unfinished",
+    "fence",
     "find_members",
     "forget",
     "is_inside",
@@ -88,11 +93,15 @@ __all__ = [
     "read_ahead",
     "read_manifest",
     "read_object",
+    "read_stored",
     "redacted",
+    "remove",
     "resolved",
     "secret_in",
     "sidecars_of",
+    "swap",
     "total_size",
+    "unfinished",
     "write",
     "writing",
 ]

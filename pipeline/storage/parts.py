@@ -26,7 +26,7 @@ def write(root: str, name: str, data: bytes) -> None:
         with writing(root, name) as file:
             file.write(data)
     else:
-        _said(f"write {where}", lambda: patiently(lambda: filesystem.pipe_file(path, data)))
+        reported(f"write {where}", lambda: patiently(lambda: filesystem.pipe_file(path, data)))
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def create(root: str, name: str, data: bytes) -> bool:
             return read(root, name) == data  # true when an attempt succeeded whose answer was lost
         return True
 
-    return _said(f"write {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt))
+    return reported(f"write {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt))
 
 
 def read(root: str, name: str) -> bytes | None:
@@ -96,7 +96,7 @@ def read(root: str, name: str) -> bytes | None:
         except FileNotFoundError:
             return None
 
-    return _said(f"read {where}", attempt if is_local(where) else lambda: patiently(attempt))
+    return reported(f"read {where}", attempt if is_local(where) else lambda: patiently(attempt))
 
 
 def open_part(root: str, name: str) -> BinaryIO:
@@ -104,7 +104,7 @@ def open_part(root: str, name: str) -> BinaryIO:
     where = f"{root}/{name}"
     filesystem, path = open_filesystem(where)
     opener: Callable[[], BinaryIO] = lambda: filesystem.open(path, "rb")  # noqa: E731
-    return _said(f"read {where}", opener if is_local(where) else lambda: open_file(where))
+    return reported(f"read {where}", opener if is_local(where) else lambda: open_file(where))
 
 
 def list_folder(folder: str) -> dict[str, int]:
@@ -117,7 +117,7 @@ def list_folder(folder: str) -> dict[str, int]:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    found = _said(f"list {folder}", attempt if is_local(folder) else lambda: patiently(attempt))
+    found = reported(f"list {folder}", attempt if is_local(folder) else lambda: patiently(attempt))
     return {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
 
 
@@ -126,7 +126,7 @@ def list_names(root: str) -> list[str]:
     filesystem, path = open_filesystem(root)
     filesystem.invalidate_cache()
     prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
-    names = _said(f"list {root}", lambda: patiently(lambda: filesystem.find(path)))
+    names = reported(f"list {root}", lambda: patiently(lambda: filesystem.find(path)))
     return sorted(name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
 
 
@@ -150,14 +150,14 @@ def delete(root: str, names: Collection[str]) -> None:
                 return False
             return True
 
-        if not _said(f"delete {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt)):
+        if not reported(f"delete {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt)):
             continue
         folder = local_path(f"{root}/{name}")
         while folder and (folder := folder.parent) != local_path(root) and not any(folder.iterdir()):
             folder.rmdir()  # an empty folder left behind would read as an empty table
 
 
-def _said(what: str, action: Callable[[], T]) -> T:
+def reported(what: str, action: Callable[[], T]) -> T:
     """The outcome of an action on an output. Raises RunError, in words, where the store fails it."""
     try:
         return action()
@@ -165,8 +165,7 @@ def _said(what: str, action: Callable[[], T]) -> T:
         raise RunError(f"cannot {what}: {error.strerror or first_line(error)}") from error
 
 
-def delete_unfinished(root: str) -> None:
-    """Delete what interrupted writers left: files that were never renamed to their final name."""
+def unfinished(root: str) -> list[str]:
+    """The names of what writers have not renamed to its final name: interrupted ones, and those at work."""
     folder = local_path(root)
-    for leftover in folder.rglob(f"*{TEMPORARY}") if folder else ():
-        leftover.unlink(missing_ok=True)
+    return [str(leftover.relative_to(folder)) for leftover in folder.rglob(f"*{TEMPORARY}")] if folder else []
