@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from pipeline import storage
-from pipeline.errors import ClaimError, RunError, UsageError
+from pipeline.errors import ClaimError, RefusedError, RunError, UsageError
 
 NAME = "claim.json"
 _BEAT_S = 20.0
@@ -65,7 +65,7 @@ def _take(root: str, ours: dict[str, Any]) -> None:
         try:
             if storage.create(root, NAME, _text(ours)):
                 return
-        except RunError as error:  # the first write of a run: nothing was started yet
+        except RefusedError as error:  # the first write of a run: nothing was started yet
             raise UsageError(f"the output cannot be written: {error}; choose another with --output") from error
         holder = _holder(root)
         if holder is not None and _lives(holder):

@@ -2,7 +2,7 @@
 
 import json
 
-from pipeline.errors import RunError, UsageError
+from pipeline.errors import RefusedError, UsageError
 from pipeline.storage.parts import read, write
 
 MANIFEST = "manifest.json"
@@ -12,7 +12,7 @@ def read_manifest(root: str) -> dict[str, list[str]]:
     """The live parts of every table: table folder → part names. Empty before the first commit."""
     try:
         data = read(root, MANIFEST)
-    except RunError as error:  # looked at before any work begins
+    except RefusedError as error:  # looked at before any work begins
         raise UsageError(f"the output cannot be used: {error}; choose another with --output") from error
     if data is None:
         return {}
