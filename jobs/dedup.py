@@ -153,9 +153,11 @@ def run_over(
     """The same for any LISTING, and for pictures that are altered before they are hashed."""
     if len({maker.folder for maker in makers}) < len(makers):
         raise UsageError("a hasher is given twice; give each once")
+    storage.forget_hosts()
     root = _checked_output(job)
     manifest = storage.read_manifest(root)
     begun = time.perf_counter()
+    storage.limit_hosts(job.per_host)
     options = replace(_options(job), altering=altering)
     added = [maker for maker in makers if maker.folder not in manifest]
     start_child = partial(hashing.start_worker, tuple(maker.spec for maker in added or makers), options)
@@ -280,6 +282,7 @@ def _options(job: InputJob) -> hashing.HashingOptions:
         read_budget_bytes=job.slices.read_budget,
         isometric=isinstance(job, HashJob) and job.isometric,
         in_child=job.child.enabled,
+        per_host=job.per_host,
     )
 
 

@@ -1,8 +1,8 @@
 """Failures: what a foreign error means, whoever raised it. The one table of what may pass and what is gone for good.
 
-Stores say what is wrong by a status of HTTP, a code of S3, an errno, or the type of an exception, and their clients wrap
-that in errors of their own: so the causes of an error are asked too. What may pass is a TransientError, what is gone or
-refused a MissingError; a `Verdict` adds how often such an action is worth another try within one run.
+Stores say what is wrong by a status of HTTP, a code of S3, an errno, or the type of an exception, and their clients
+wrap that in errors of their own: so the causes of an error are asked too. What may pass is a TransientError, what is
+gone or refused a MissingError; a `Verdict` adds how often such an action is worth another try within one run.
 """
 
 import errno
@@ -22,10 +22,29 @@ ATTEMPTS = 7
 _SILENT_ATTEMPTS = 2  # each costs as long as the time limit
 _UNKNOWN_HOST_ATTEMPTS = 4
 
-_FOREIGN_IO_ERRORS = (
-    "aiohttp aiobotocore botocore urllib3 requests gcsfs google adlfs azure paramiko ftplib smbprotocol ossfs oss2 "
-    "huggingface_hub webdav4 httpx httpcore asyncssh hdfs dropbox"
-).split()  # whose errors are often no OSError
+_FOREIGN_IO_ERRORS = [
+    "aiohttp",
+    "aiobotocore",
+    "botocore",
+    "urllib3",
+    "requests",
+    "gcsfs",
+    "google",
+    "adlfs",
+    "azure",
+    "paramiko",
+    "ftplib",
+    "smbprotocol",
+    "ossfs",
+    "oss2",
+    "huggingface_hub",
+    "webdav4",
+    "httpx",
+    "httpcore",
+    "asyncssh",
+    "hdfs",
+    "dropbox",
+]  # whose errors are often no OSError
 # of credentials: they do not heal within seconds, but someone renews them before the next run
 _ACCESS_STATUSES = (401, 407)
 _ACCESS_CODES = {
@@ -46,18 +65,40 @@ _ACCESS_CODES = {
     "MissingSecurityHeader": "the credentials are not accepted",
     "RequestTimeTooSkewed": "the clock of this machine is not that of the store",
 }
-_ACCESS_TYPES = (
-    "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError SSOTokenLoadError "
-    "UnauthorizedSSOTokenError RefreshError DefaultCredentialsError ClientAuthenticationError "
-    "CredentialUnavailableError AuthenticationException BadAuthenticationType NoAuthTokenError TokenMissingError"
-).split()
+_ACCESS_TYPES = [
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "TokenRetrievalError",
+    "SSOTokenLoadError",
+    "UnauthorizedSSOTokenError",
+    "RefreshError",
+    "DefaultCredentialsError",
+    "ClientAuthenticationError",
+    "CredentialUnavailableError",
+    "AuthenticationException",
+    "BadAuthenticationType",
+    "NoAuthTokenError",
+    "TokenMissingError",
+]
 _PASSING_STATUSES = (408, 425, 429)  # of those that blame the client
-_PASSING_CODES = (
-    "SlowDown Throttling ThrottlingException TooManyRequestsException RequestLimitExceeded RequestTimeout InternalError "
-    "ServiceUnavailable ServerBusy OperationTimedOut BandwidthLimitExceeded IncompleteBody OperationAborted"
-).split()
-_MISSING_CODES = "NoSuchKey NoSuchBucket NoSuchVersion BlobNotFound ContainerNotFound ResourceNotFound".split()
-_REFUSED_CODES = "AccessDenied AllAccessDisabled AccountProblem InvalidObjectState AuthorizationFailure".split()
+_PASSING_CODES = [
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "InternalError",
+    "ServiceUnavailable",
+    "ServerBusy",
+    "OperationTimedOut",
+    "BandwidthLimitExceeded",
+    "IncompleteBody",
+    "OperationAborted",
+]
+_MISSING_CODES = ["NoSuchKey", "NoSuchBucket", "NoSuchVersion", "BlobNotFound", "ContainerNotFound", "ResourceNotFound"]
+_REFUSED_CODES = ["AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidObjectState", "AuthorizationFailure"]
 _CUT = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 _AWAY = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN, errno.EREMOTEIO)
 _NAMES_NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP)
@@ -98,7 +139,7 @@ def judged(error: Exception) -> Verdict:
     if isinstance(error, NeardupError):
         raise error
     signs = _signs_of(error)
-    return _by_credentials(signs) or _by_answer(signs) or _by_connection(signs) or _by_type(error, signs)
+    return _by_credentials(signs) or _by_answer(signs) or _by_connection(signs) or _by_type(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -135,20 +176,20 @@ def _answer_of(error: BaseException) -> tuple[int | None, str, Any] | None:
         code = str(response.get("Error", {}).get("Code", ""))
         status = metadata.get("HTTPStatusCode") or (int(code) if code.isdigit() else None)
         return status, code, metadata.get("HTTPHeaders")
-    status = next(
-        (
-            number
-            for holder in (error, response)
-            for name in ("status", "status_code", "code")
-            if isinstance(number := getattr(holder, name, None), int) and 100 <= number < 600
-        ),
-        None,
-    )
-    code = getattr(error, "error_code", None) or getattr(error, "code", None)
+    status = next((number for number in map(_status_of, (error, response)) if number), None)
+    named = getattr(error, "error_code", None) or ("" if status else getattr(error, "code", None))
     headers = getattr(error, "headers", None) or getattr(response, "headers", None)
     if type(error).__module__ == "ftplib" and (reply := re.match(r"(\d{3})\b", str(error))):
         status = {"421": 503, "530": 401, "550": 404, "553": 403}.get(reply[1], 503 if reply[1][0] == "4" else 400)
-    return (status, code if isinstance(code, str) else "", headers) if status else None
+    return (status, named if isinstance(named, str) else "", headers) if status else None
+
+
+def _status_of(answer: object) -> int | None:
+    for name in ("status", "status_code", "code"):  # the next is asked for only where there is no other: it may warn
+        number = getattr(answer, name, None)
+        if isinstance(number, int) and 100 <= number < 600:
+            return number
+    return None
 
 
 def _wait_asked_for(headers: Any) -> float:
@@ -215,7 +256,7 @@ def _phrase(status: int) -> str:
 
 def _by_connection(signs: _Signs) -> Verdict | None:
     """What the net between us and a store means."""
-    at = next((f" at {one.host}:{one.port}" for one in signs.chain if getattr(one, "host", None) and _port(one)), "")
+    at = next(filter(None, map(_place_of, signs.chain)), "")
     for one in signs.chain:
         names = {kind.__name__ for kind in type(one).__mro__}
         if isinstance(one, ssl.SSLCertVerificationError) or "ClientConnectorCertificateError" in names:
@@ -228,20 +269,21 @@ def _by_connection(signs: _Signs) -> Verdict | None:
         number = getattr(one, "errno", None)
         if isinstance(one, OSError) and number in _OUTCOMES:
             return Verdict(TransientError(_OUTCOMES[number].format(at=at)))
-        if isinstance(one, OSError) and number in _CUT or names & {"ServerDisconnectedError", "ClientPayloadError"}:
+        if (isinstance(one, OSError) and number in _CUT) or names & {"ServerDisconnectedError", "ClientPayloadError"}:
             return Verdict(TransientError(f"the connection was cut{at}: {first_line(one)}"))
     return None
 
 
-def _port(error: BaseException) -> bool:
-    return isinstance(getattr(error, "port", None), int)
+def _place_of(error: BaseException) -> str:
+    host, port = getattr(error, "host", None), getattr(error, "port", None)
+    return f" at {host}:{port}" if host and isinstance(port, int) else ""
 
 
-def _by_type(error: Exception, signs: _Signs) -> Verdict:
+def _by_type(error: Exception) -> Verdict:
     """What is left: files of this machine, and foreign errors that say nothing of themselves."""
     if isinstance(error, FileNotFoundError):
         cause = error.__cause__
-        if isinstance(cause, Exception) and not isinstance(cause, FileNotFoundError):
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
             return judged(cause)  # what some clients call missing is whatever failed
         return Verdict(MissingError("the object is gone"))
     if isinstance(error, PermissionError):

@@ -1,8 +1,8 @@
 """Hosts: how many requests are under way to each, and which of them answer at all.
 
-A host that answers nothing well for a while is asked in a hurry: once, with a short time limit; after many failures only
-one request in some is made, and the others fail at once. The first good answer ends that, so that a store which comes
-back is used again within the same run.
+A host that answers nothing well for a while is asked in a hurry: once, with a short time limit; after many failures
+only one request in some is made, and the others fail at once. The first good answer ends that, so that a store which
+comes back is used again within the same run.
 """
 
 import asyncio

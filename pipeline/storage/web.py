@@ -12,7 +12,7 @@ from fsspec.implementations.http import HTTPFileSystem, _file_info
 _TRY_LATER = (429, 503)  # answers to HEAD after which GET would say the same
 
 
-class Web(HTTPFileSystem):
+class Web(HTTPFileSystem):  # type: ignore[misc]
     """Objects at http and https urls."""
 
     async def _info(self, url: str, **kwargs: Any) -> dict[str, Any]:
