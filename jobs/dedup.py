@@ -154,9 +154,11 @@ def run_over(
     """The same for any LISTING, and for pictures that are altered before they are hashed."""
     if len({maker.folder for maker in makers}) < len(makers):
         raise UsageError("a hasher is given twice; give each once")
+    storage.forget_hosts()
     root = _checked_output(job)
     manifest = storage.read_manifest(root)
     begun = time.perf_counter()
+    storage.limit_hosts(job.per_host)
     options = replace(_options(job), altering=altering)
     added = [maker for maker in makers if maker.folder not in manifest]
     start_child = partial(hashing.start_worker, tuple(maker.spec for maker in added or makers), options)
@@ -206,7 +208,7 @@ def _hash_stage(
     usable = live.usable_parts(root, makers, options.ways)
     gone = live.removed(root, listing, usable.manifest)
     _not_too_many_removed(gone, job.max_removed)
-    committed = {name for names in usable.manifest.values() for name in names}
+    live_parts = {name for names in usable.manifest.values() for name in names}
     pictures = max(1, len(options.altering.transforms))  # that an item is made into: a slice holds so many fewer items
     most = max(1, min(job.slices.items // pictures, -(-len(listing) // (4 * pool.count))))
     how = live.Cutting(most, job.slices.bytes, job.video.slice_bytes, _retried(job))
@@ -214,7 +216,7 @@ def _hash_stage(
     long: set[str] = set()
     waiting = 0
     for todo in live.todo(root, listing, usable, makers, how):
-        prepared = hashing.prepare(root, todo, makers, options, committed)
+        prepared = hashing.prepare(root, todo, makers, options, live_parts)
         long |= cutting.long_videos(todo.rows, todo.slices, prepared, job.video.slice_bytes)
         waiting += sum(len(one.rows) for one in todo.slices)
         tasks += prepared
@@ -319,6 +321,7 @@ def _options(job: InputJob) -> hashing.HashingOptions:
         read_budget_bytes=job.slices.read_budget,
         isometric=isinstance(job, HashJob) and job.isometric,
         in_child=job.child.enabled,
+        per_host=job.per_host,
     )
 
 

@@ -176,7 +176,16 @@ CLUSTER: Options = {
         typer.Option("--cluster", metavar="C", help="none, local, tcp://HOST:PORT or FILE.yaml.  (default: local)"),
     ],
 }
+PER_HOST: Options = {
+    "per_host": Annotated[
+        int | None,
+        typer.Option(
+            "--per-host", metavar="N", help="Requests under way to one host or bucket, per process.  (default: 32)"
+        ),
+    ],
+}
 DECODING: Options = {
+    **PER_HOST,
     "decode.alpha": Annotated[
         str | None, typer.Option("--alpha", metavar="white|drop", help="Transparent pixels: on white, or as stored.")
     ],

@@ -95,6 +95,7 @@ class InputJob(HashesJob):
     retry_errors: tuple[Literal["transient", "permanent", "poison", "policy", "all"], ...] = Field(
         ("transient",), description="which failures to try again; transient ones always are"
     )
+    per_host: int = Field(32, gt=0, description="requests under way to one host or bucket, in each process")
     decode: Decode = Decode()
     video: Video = Video()
     child: Child = Child()

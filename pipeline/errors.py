@@ -4,10 +4,11 @@
     ├── UsageError             stop before any work, exit code 2 (a spec, option or path that cannot be meant)
     │   └── ConfigError        the same, found in a configuration
     ├── RunError               stop the run, exit code 1 (the output or the cluster failed; finished parts stay)
-    │   └── ClaimError         another run holds the output
+    │   ├── ClaimError         another run holds the output
+    │   └── RefusedError       the store of the output refuses it for good (a UsageError where nothing was started yet)
     └── MediaError             becomes a row of MEDIA; the run goes on
-        ├── TransientError     error_class transient: I/O, worth another try
-        ├── MissingError       error_class permanent: the object is not there or not readable
+        ├── TransientError     error_class transient: I/O that may pass, or credentials; worth another try
+        ├── MissingError       error_class permanent: the object is gone, or refused for good
         ├── UndecodableError   error_class permanent: the bytes are not the media they claim to be
         ├── PolicyError        error_class policy: over a limit (pixels, bytes, duration)
         └── PoisonError        error_class poison: it killed, hung or exhausted its decoder or hasher
@@ -38,6 +39,10 @@ class RunError(NeardupError):
 
 class ClaimError(RunError):
     """Another run is writing the same output."""
+
+
+class RefusedError(RunError):
+    """The store of an output refuses what is asked of it, and will go on doing so."""
 
 
 class MediaError(NeardupError):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import psutil
 
 from pipeline import storage
-from pipeline.errors import ClaimError, RunError, TransientError, UsageError
+from pipeline.errors import ClaimError, RefusedError, RunError, UsageError
 
 NAME = "claim.json"
 _BEAT_S = 5.0
@@ -117,9 +117,7 @@ def _take(root: str, ours: dict[str, Any], notice: Notice) -> tuple[storage.Stor
     """The claim as it is stored, and whether the run that held it before is known to be over."""
     try:
         stored = storage.swap(root, NAME, None, _text(ours, 0))
-    except RunError as error:  # the first write of a run: nothing was started yet
-        if isinstance(error, ClaimError) or isinstance(error.__cause__, TransientError):
-            raise
+    except RefusedError as error:  # the first write of a run: nothing was started yet
         raise UsageError(f"the output cannot be written: {error}; choose another with --output") from error
     if stored is not None:
         return stored, False

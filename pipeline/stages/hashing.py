@@ -39,6 +39,7 @@ class HashingOptions:
     in_child: bool = True
     altering: Altering = field(default_factory=Altering)
     salt: str = ""  # of the names of parts, where a run that was given up may still write some
+    per_host: int = 32
 
     @property
     def ways(self) -> Ways:
@@ -181,6 +182,7 @@ class Facts:
 
     def items(self, listing: pa.Table, options: HashingOptions) -> Iterator[Item | Answer]:
         """What the worker is given: the bytes of images, the uris of videos, or the reason why there are no bytes."""
+        storage.limit_hosts(options.per_host)
         columns = (listing[name].to_pylist() for name in ("uri", "kind", "size", "place", "fault"))
         rows = [
             (kind, storage.Wanted(uri, size, storage.Member(**place) if place else None, fault))

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 
 from pipeline import storage, tables
-from pipeline.errors import MediaError, TransientError, UndecodableError, UsageError
+from pipeline.errors import MediaError, RunError, TransientError, UndecodableError, UsageError
 from pipeline.storage import rows as parquet_rows
 
 URI_COLUMNS = ("uri", "url", "path", "file", "filename", "file_name", "filepath", "image_url", "image_path")
@@ -63,7 +63,7 @@ def read_rows(found: storage.Listed, options: ListOptions, by_name: bool = False
             elif by_name:
                 yield _failed(found, "it has no column of image bytes")
     except TransientError as error:
-        raise UsageError(f"cannot list {found.uri!r}: {error}") from error
+        raise RunError(f"cannot list {found.uri!r}: {error}") from error
     except MediaError as error:
         yield _failed(found, str(error))
         yield Items([storage.Listed(found.uri, "unread", None, None, "", fault=str(error))], pa.table({}))

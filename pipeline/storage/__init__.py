@@ -2,8 +2,12 @@
 
 A *root* is the uri of an output folder; a *name* is a path below a root, such as `media/part-1f00.parquet`.
 
-    urls        what an item is called, which store it lies in, what must not be written down
-    retrying    what is tried again, what a foreign error means
+    credentials which urls carry one, and texts without them
+    failures    what a foreign error means
+    urls        what an item is called, which store it lies in
+    hosts       how many requests are under way to each, which of them answer at all
+    web         a client of web servers that says what went wrong
+    retrying    what is tried again, and how soon
     objects     one object: its facts, its bytes, a file over it
     members     items inside containers: where they lie, what they are called
     tars, packed, zips, rows   the containers; `containers` opens any of them
@@ -18,6 +22,8 @@ A *root* is the uri of an output folder; a *name* is a path below a root, such a
 
 from pipeline.storage.containers import Held, find_members
 from pipeline.storage.copies import Opener, copy
+from pipeline.storage.credentials import redacted, secret_in
+from pipeline.storage.hosts import forget_hosts, limit_hosts
 from pipeline.storage.listing import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,
@@ -48,7 +54,7 @@ from pipeline.storage.parts import (
 from pipeline.storage.reading import Content, Wanted, open_object, read_ahead, read_object
 from pipeline.storage.sidecars import sidecars_of
 from pipeline.storage.swaps import Stored, read_stored, remove, swap
-from pipeline.storage.urls import absolute, forget, is_inside, is_local, local_path, redacted, resolved, secret_in
+from pipeline.storage.urls import absolute, forget, is_inside, is_local, local_path, resolved
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -77,9 +83,11 @@ __all__ = [
     "fence",
     "find_members",
     "forget",
+    "forget_hosts",
     "is_inside",
     "is_local",
     "kind_of",
+    "limit_hosts",
     "list_folder",
     "list_media",
     "list_names",

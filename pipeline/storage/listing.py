@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from fsspec.utils import glob_translate
 
-from pipeline.errors import MediaError, MissingError, TransientError, UsageError
+from pipeline.errors import MediaError, MissingError, RunError, TransientError, UsageError
 from pipeline.storage.containers import Held, held_in, is_archive, located
 from pipeline.storage.members import Member, address
 from pipeline.storage.objects import Facts, facts, facts_of
-from pipeline.storage.retrying import patiently
+from pipeline.storage.retrying import patiently, translated
 from pipeline.storage.sidecars import Sidecars
 from pipeline.storage.urls import absolute, braced, is_local, local, open_filesystem
 
@@ -59,7 +59,7 @@ def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[L
     Links to files count, links to folders are not followed, devices and pipes are no media. Patterns of `exclude` are
     held against the path below the input, or in an archive; without a slash, against any part of it. A folder below the
     input that cannot be read, and an archive that is damaged, are also listed as `unread`. Raises UsageError for an
-    input that does not exist or may not be read.
+    input that does not exist or may not be read, RunError where its store fails.
     """
     for given in chain.from_iterable(map(braced, inputs)):
         root = absolute(given)
@@ -67,10 +67,12 @@ def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[L
             found = (one for one in _found(root, given) if not _excluded(_within(one), root, exclude))
             for held in open_archives(found):
                 yield from (one for one in held if not _excluded(one.uri, root, exclude))
-        except (PermissionError, MissingError) as error:
-            raise UsageError(f"cannot read {given!r}: {error.args[0] or 'permission denied'}") from error
-        except TransientError as error:
-            raise UsageError(f"cannot list {given!r}: {error}") from error
+        except MissingError as error:
+            raise UsageError(f"cannot read {given!r}: {error.args[0]}") from error
+        except OSError as error:  # what a walk raises; TransientError is one
+            failure = translated(error)
+            how, kind = ("read", UsageError) if isinstance(failure, MissingError) else ("list", RunError)
+            raise kind(f"cannot {how} {given!r}: {failure}") from error
 
 
 def _within(one: Listed) -> str:
@@ -134,7 +136,7 @@ def _listed(of: Facts, uri: str) -> Listed:
 
 def _found(root: str, given: str) -> Iterator[Listed]:
     """The objects of an input: media, and named archives and lists as they are."""
-    filesystem, path = open_filesystem(root)
+    filesystem, path = patiently(lambda: open_filesystem(root))
     try:
         info = patiently(lambda: filesystem.info(path))
     except MissingError as error:
@@ -308,7 +310,7 @@ def _members(archive: Listed) -> list[Listed]:
     try:
         held = held_in(archive.uri, archive.size or 0)
     except TransientError as error:  # else what was known of its members would go
-        raise UsageError(f"cannot list {archive.uri!r}: {error}") from error
+        raise RunError(f"cannot list {archive.uri!r}: {error}") from error
     except MediaError as error:
         return [archive._replace(fault=str(error)), _unread(archive.uri, str(error))]
     sidecars = Sidecars(held)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from pipeline.errors import ClaimError, RunError, TransientError, UsageError
+from pipeline.errors import ClaimError, RefusedError, RunError, UsageError
 from pipeline.storage.parts import delete, read, unfinished
 from pipeline.storage.swaps import Stored, read_stored, swap
 
@@ -55,7 +55,7 @@ class Commits:
         return _digest(self._stored)
 
     def commit(self, tables: Mapping[str, Collection[str]], dead: Sequence[str] = ()) -> None:
-        """Make exactly these parts live, by one write, and delete the dead. Raises ClaimError if another run holds it."""
+        """Make these parts live, by one write, and delete the dead. Raises ClaimError if another run has begun."""
         self._write(replace(self.manifest, tables=_sorted(tables), dead=sorted(dead)))
         self.delete(self.manifest.dead)
 
@@ -74,7 +74,7 @@ class Commits:
         self._looked = time.monotonic()
 
     def fence(self, alone: bool) -> bool:
-        """Begin: no earlier run can commit after this. False if one did at this moment, and all is to be looked at anew.
+        """Begin: no earlier run can commit after this. False if one did at this moment: look at all anew.
 
         `alone` says that the run before is known to be over; what it has left undone is done here.
         """
@@ -115,9 +115,7 @@ def read_manifest(root: str) -> dict[str, list[str]]:
     """The live parts of every table: table folder → part names. Empty before the first commit."""
     try:
         data = read(root, MANIFEST)
-    except RunError as error:  # looked at before any work begins
-        if isinstance(error.__cause__, TransientError):
-            raise
+    except RefusedError as error:  # looked at before any work begins
         raise UsageError(f"the output cannot be used: {error}; choose another with --output") from error
     return {
         table: list(names) for table, names in _parsed(root, None if data is None else Stored(data, "")).tables.items()

@@ -5,10 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from fsspec.asyn import AsyncFileSystem, sync
+
 from pipeline.errors import MissingError, TransientError
+from pipeline.storage.hosts import host_of
 from pipeline.storage.retrying import patiently
 from pipeline.storage.urls import is_local, open_filesystem
 
@@ -16,6 +20,10 @@ _RANGE_BYTES = 1 << 20  # fetched at a time where an object is read by ranges
 _FAR_BYTES = 1 << 20  # places further apart than this are fetched one by one
 _WINDOW_BYTES = 4 << 20
 _GLANCE_BYTES = 8 << 10
+# time limits of one attempt, where a store is asked on an event loop
+LOOK_S = 15.0  # for the facts of an object
+READ_S = 60.0  # for bytes, and more by their number: a server may be slow, but not as slow as it likes
+SLOWEST_BYTES_PER_S = 8 << 10
 
 
 class Facts(NamedTuple):
@@ -29,11 +37,28 @@ class Facts(NamedTuple):
 def facts(uri: str) -> Facts:
     """The facts of one object. Raises MissingError, or TransientError after the last attempt."""
 
-    def look() -> Facts:
-        filesystem, path = open_filesystem(uri)
-        return facts_of(filesystem.info(path))
+    return facts_of(_asked(uri, "info", LOOK_S))
 
-    return patiently(look)
+
+def time_limit_s(uri: str, usual_s: float, size: int = 0) -> float:
+    """How long one attempt may take that gives so many bytes; less than usual where the host answers nothing."""
+    host = host_of(uri)
+    hurry_s = host.hurry_s if host else None
+    return (usual_s if hurry_s is None else min(usual_s, hurry_s)) + size / SLOWEST_BYTES_PER_S
+
+
+def _asked(uri: str, method: str, usual_s: float, size: int = 0, **named: Any) -> Any:
+    """What a filesystem's method gives for a uri, patiently, and within a time limit where it awaits its store."""
+
+    def ask() -> Any:
+        filesystem, path = open_filesystem(uri)
+        if not isinstance(filesystem, AsyncFileSystem):
+            return getattr(filesystem, method)(path, **named)
+        limit_s = time_limit_s(uri, usual_s, size)
+        timeout_s = None if limit_s == inf else limit_s
+        return sync(filesystem.loop, getattr(filesystem, f"_{method}"), path, timeout=timeout_s, **named)
+
+    return patiently(ask, uri)
 
 
 def facts_of(info: dict[str, Any]) -> Facts:
@@ -58,16 +83,14 @@ def facts_of(info: dict[str, Any]) -> Facts:
 
 def read_whole(uri: str) -> bytes:
     """The bytes of one object. Raises MissingError, or TransientError after the last attempt."""
-
-    def whole() -> bytes:
-        filesystem, path = open_filesystem(uri)
-        return bytes(filesystem.cat_file(path))
-
-    return patiently(whole)
+    return bytes(_asked(uri, "cat_file", inf))
 
 
 def read_at_most(uri: str, most: int) -> bytes:
     """The bytes of an object whose size nobody told, or its first `most` + 1 where it is larger."""
+
+    if uri.startswith(("http://", "https://")):
+        return bytes(_asked(uri, "first_bytes", inf, most=most + 1, slowest=(READ_S, SLOWEST_BYTES_PER_S)))
 
     def some() -> bytes:
         filesystem, path = open_filesystem(uri)
@@ -77,20 +100,18 @@ def read_at_most(uri: str, most: int) -> bytes:
                 found += more
         return bytes(found)
 
-    return patiently(some)
+    return patiently(some, uri)
 
 
 def read_range(uri: str, start: int, end: int) -> bytes:
     """The bytes of an object from `start` to before `end`. Raises TransientError where there are fewer."""
 
-    def some() -> bytes:
-        filesystem, path = open_filesystem(uri)
-        data = bytes(filesystem.cat_file(path, start=start, end=end))
-        if len(data) != end - start:
-            raise TransientError(f"asked for {end - start:,} bytes at {start:,}, given {len(data):,}")
-        return data
-
-    return patiently(some) if end > start else b""
+    if end <= start:
+        return b""
+    data = bytes(_asked(uri, "cat_file", READ_S, end - start, start=start, end=end))
+    if len(data) != end - start:
+        raise TransientError(f"asked for {end - start:,} bytes at {start:,}, given {len(data):,}")
+    return data
 
 
 @dataclass
@@ -122,9 +143,13 @@ def open_file(uri: str, range_bytes: int = _RANGE_BYTES) -> BinaryIO:
 
     Opening and reading raise MissingError, or TransientError after the last attempt.
     """
-    filesystem, path = open_filesystem(uri)
     options = {} if is_local(uri) else {"block_size": range_bytes}
-    file = _PatientFile(patiently(lambda: filesystem.open(path, "rb", **options)))
+
+    def opened() -> Any:
+        filesystem, path = open_filesystem(uri)
+        return filesystem.open(path, "rb", **options)
+
+    file = _PatientFile(patiently(opened, uri), uri)
     if not file.seekable():
         file.close()
         raise MissingError("its server gives no ranges, and so no file to seek in")
@@ -134,12 +159,13 @@ def open_file(uri: str, range_bytes: int = _RANGE_BYTES) -> BinaryIO:
 class _PatientFile(io.RawIOBase):
     """A file whose reads are tried again where they may."""
 
-    def __init__(self, file: Any):
+    def __init__(self, file: Any, uri: str):
         self._file = file
+        self._uri = uri
 
     def read(self, size: int | None = -1) -> bytes:
         position = self._file.tell()
-        return patiently(lambda: (self._file.seek(position), bytes(self._file.read(size)))[1])
+        return patiently(lambda: (self._file.seek(position), bytes(self._file.read(size)))[1], self._uri)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return int(self._file.seek(offset, whence))

@@ -1,5 +1,6 @@
 """Whole parts: files of an output that are there as a whole or not at all."""
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator
@@ -9,9 +10,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
 
-from pipeline.errors import NeardupError, RunError
+from pipeline.errors import MissingError, NeardupError, RefusedError, RunError
 from pipeline.storage.objects import open_file
-from pipeline.storage.retrying import first_line, patiently
+from pipeline.storage.retrying import first_line, patiently, translated
 from pipeline.storage.urls import is_local, local_path, open_filesystem
 
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
@@ -158,11 +159,18 @@ def delete(root: str, names: Collection[str]) -> None:
 
 
 def reported(what: str, action: Callable[[], T]) -> T:
-    """The outcome of an action on an output. Raises RunError, in words, where the store fails it."""
+    """The outcome of an action on an output. Raises RunError, in words, where the store fails it; RefusedError where
+    it will go on doing so.
+    """
     try:
         return action()
     except OSError as error:  # MissingError and TransientError are such
-        raise RunError(f"cannot {what}: {error.strerror or first_line(error)}") from error
+        kind = RefusedError if _is_for_good(error) else RunError
+        raise kind(f"cannot {what}: {error.strerror or first_line(error)}") from error
+
+
+def _is_for_good(error: OSError) -> bool:
+    return error.errno in (errno.EROFS, errno.EEXIST) or isinstance(translated(error), MissingError)
 
 
 def unfinished(root: str) -> list[str]:

@@ -15,7 +15,7 @@ from pipeline.errors import MediaError, PolicyError, TransientError, Undecodable
 from pipeline.storage import packed, zips
 from pipeline.storage.containers import located
 from pipeline.storage.members import Member, address
-from pipeline.storage.objects import Section, open_file, read_at_most, read_range, read_whole
+from pipeline.storage.objects import READ_S, Section, open_file, read_at_most, read_range, read_whole, time_limit_s
 from pipeline.storage.retrying import patiently_async
 from pipeline.storage.urls import CONNECTIONS, is_local, local_path, open_filesystem
 
@@ -143,14 +143,19 @@ def _begun(unit: _Unit, max_bytes: int, pool: ThreadPoolExecutor) -> "Future[lis
         except Exception:  # a thread finds out why, and what that means
             filesystem, path = None, ""
         if isinstance(filesystem, AsyncFileSystem) and address(item.uri) is None:
-            return asyncio.run_coroutine_threadsafe(_read_awaited(filesystem, path, item.size), filesystem.loop)
+            return asyncio.run_coroutine_threadsafe(_read_awaited(filesystem, path, item), filesystem.loop)
     return pool.submit(_read_unit, unit, max_bytes)
 
 
-async def _read_awaited(filesystem: AsyncFileSystem, path: str, size: int) -> list[Outcome]:
+async def _read_awaited(filesystem: AsyncFileSystem, path: str, item: Wanted) -> list[Outcome]:
+    size = item.size or 0
+
+    async def whole() -> bytes:
+        async with asyncio.timeout(time_limit_s(item.uri, READ_S, size)):
+            return bytes(await filesystem._cat_file(path))
+
     try:
-        data = await patiently_async(lambda: filesystem._cat_file(path))
-        return [_digested(_checked(data, size))]
+        return [_digested(_checked(await patiently_async(whole, item.uri), size))]
     except MediaError as error:
         return [error]
 

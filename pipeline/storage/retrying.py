@@ -1,4 +1,4 @@
-"""Patience with stores: what is tried again, and what a foreign error means. The only layer that tries again."""
+"""Patience with stores: what is tried again, and how soon. The only layer that tries again."""
 
 import asyncio
 import random
@@ -6,75 +6,87 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pipeline.errors import MissingError, NeardupError, TransientError
-from pipeline.storage.urls import redacted
+from pipeline.errors import MissingError, TransientError
+from pipeline.storage.failures import ATTEMPTS, Verdict, first_line, judged, translated
+from pipeline.storage.hosts import Host, host_of
 
-ATTEMPTS = 7
+__all__ = ["ATTEMPTS", "first_line", "patiently", "patiently_async", "translated"]
+
 _FIRST_S, _LONGEST_S = 0.1, 10.0
-_FOREIGN_IO_ERRORS = ("aiohttp", "aiobotocore", "botocore", "urllib3")  # whose network errors are no OSError
-_WORTH_ANOTHER_TRY = (408, 425, 429)  # of the statuses that blame the client
+_LONGEST_ASKED_S = 60.0  # that an item waits because a server asks for it, all its waits together
 T = TypeVar("T")
 
 
-def patiently(action: Callable[[], T]) -> T:
+def patiently(action: Callable[[], T], uri: str = "") -> T:
     """The outcome of an action that may run twice, tried again after transient errors.
 
-    Between attempts it waits: exponential backoff, full jitter.
+    Between attempts it waits: exponential backoff with full jitter, and as long as the server asks for. Where the `uri`
+    that is asked for is named, its host gets no more requests at a time than it may.
 
     Raises MissingError at once, TransientError after the last attempt; errors that are no I/O errors as they are.
     """
-    for attempt in range(ATTEMPTS):
-        time.sleep(_pause_s(attempt))
+    host = host_of(uri)
+    asked_s = 0.0
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            return action()
+            place = host.enter() if host else None
+            if place is not None:
+                place.result()
+            try:
+                outcome = action()
+            finally:
+                if host:
+                    host.leave()
         except Exception as error:
-            failure = translated(error)
-            if isinstance(failure, MissingError) or attempt == ATTEMPTS - 1:
-                raise failure from error
+            pause_s, asked_s = _pause(judged(error), attempt, host, asked_s, error)
+        else:
+            if host:
+                host.answered()
+            return outcome
+        time.sleep(pause_s)
     raise AssertionError("unreachable")
 
 
-async def patiently_async(action: Callable[[], Awaitable[T]]) -> T:
+async def patiently_async(action: Callable[[], Awaitable[T]], uri: str = "") -> T:
     """The same for an action that is awaited."""
-    for attempt in range(ATTEMPTS):
-        await asyncio.sleep(_pause_s(attempt))
+    host = host_of(uri)
+    asked_s = 0.0
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            return await action()
+            if host:
+                await host.enter_awaited()
+            try:
+                outcome = await action()
+            finally:
+                if host:
+                    host.leave()
         except Exception as error:
-            failure = translated(error)
-            if isinstance(failure, MissingError) or attempt == ATTEMPTS - 1:
-                raise failure from error
+            pause_s, asked_s = _pause(judged(error), attempt, host, asked_s, error)
+        else:
+            if host:
+                host.answered()
+            return outcome
+        await asyncio.sleep(pause_s)
     raise AssertionError("unreachable")
+
+
+def _pause(verdict: Verdict, attempt: int, host: Host | None, asked_s: float, error: Exception) -> tuple[float, float]:
+    """How long to wait before the next attempt, and the waits asked for so far. Raises what the error means where
+    another one is not worth it."""
+    failure = verdict.failure
+    if host and isinstance(failure, MissingError):
+        host.answered()
+    elif host:
+        host.failed()
+    asked_s += verdict.after_s
+    last = min(verdict.attempts, ATTEMPTS)
+    if isinstance(failure, TransientError) and asked_s > _LONGEST_ASKED_S:
+        raise TransientError(f"{failure}, and asks to wait {verdict.after_s:,.0f} s") from error
+    if isinstance(failure, MissingError) or attempt >= last or (host and host.hurry_s is not None):
+        raise failure from (None if failure is error else error)
+    return verdict.after_s + _pause_s(attempt), asked_s
 
 
 def _pause_s(attempt: int) -> float:
-    """How long to wait before the attempt of this number; not at all before the first."""
-    return random.uniform(0, min(_LONGEST_S, _FIRST_S * 2**attempt)) if attempt else 0.0
-
-
-def translated(error: Exception) -> MissingError | TransientError:
-    """The media error that a foreign I/O error stands for; anything that is no I/O error is raised as it is."""
-    if isinstance(error, MissingError | TransientError):
-        return error
-    if isinstance(error, NeardupError):
-        raise error
-    status = getattr(error, "status", None)  # of an answer over HTTP
-    if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return MissingError("the object is gone")
-    if isinstance(error, PermissionError):
-        return MissingError("permission denied")
-    if isinstance(error, IsADirectoryError | NotADirectoryError):
-        return MissingError("it is not a file")
-    if isinstance(status, int) and 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:
-        return MissingError(f"the server refuses it: status {status}")
-    if isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _FOREIGN_IO_ERRORS:
-        return TransientError(f"reading failed: {type(error).__name__}: {first_line(error)}")
-    if isinstance(error, ValueError | TypeError | ImportError | NotImplementedError):
-        # an unknown protocol, one that is not installed or wants arguments, a null character in a path
-        return MissingError(f"it cannot be opened: {first_line(error)}")
-    raise error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line without secrets."""
-    return redacted((str(error).splitlines() or [""])[0])[:200]
+    """How long to wait after the attempt of this number, at most as long as backoff has it."""
+    return random.uniform(0, min(_LONGEST_S, _FIRST_S * 2**attempt))

@@ -42,7 +42,7 @@ class Stored(NamedTuple):
     tag: str  # an etag, a generation, a digest
 
 
-class _Changed(Exception):
+class _ChangedError(Exception):
     """The file is not, or perhaps not, what its writer has seen."""
 
 
@@ -73,7 +73,7 @@ def swap(root: str, name: str, seen: Stored | None, data: bytes) -> Stored | Non
     def attempt() -> Stored | None:
         try:
             return Stored(data, store.replace(filesystem, path, seen.tag if seen else None, data))
-        except _Changed:
+        except _ChangedError:
             now = store.read(filesystem, path)
             if now is not None and now.data == data:
                 return now
@@ -127,13 +127,13 @@ def _replace_plain(filesystem: Any, path: str, tag: str | None, data: bytes) -> 
 def _stayed(now: Stored | None, data: bytes) -> str:
     """The tag of what was written without conditions, if it is what has stayed."""
     if now is None or now.data != data:
-        raise _Changed
+        raise _ChangedError
     return now.tag
 
 
 def _check(now: Stored | None, tag: str | None) -> None:
     if (now.tag if now else None) != tag:
-        raise _Changed
+        raise _ChangedError
 
 
 # --- disk and memory --------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _replace_s3(filesystem: Any, path: str, tag: str | None, data: bytes) -> str
         try:
             etag = _put_s3(filesystem, path, data, {"IfMatch": _NEVER})
             _heeds[bucket] = False
-        except _Changed:
+        except _ChangedError:
             _heeds[bucket] = True
     return etag
 
@@ -242,7 +242,7 @@ def _put_s3(filesystem: Any, path: str, data: bytes, condition: dict[str, str]) 
             _heeds[bucket] = False
             raise TransientError("the store knows no conditions") from error  # tried again, without
         if code in _REFUSED or isinstance(error, FileExistsError) or (code == "NoSuchKey" and "IfMatch" in condition):
-            raise _Changed from error
+            raise _ChangedError from error
         raise
     return etag
 
@@ -270,10 +270,10 @@ def _replace_gcs(filesystem: Any, path: str, tag: str | None, data: bytes) -> st
     try:
         answer = filesystem.call("POST", url, data=data, json_out=True, **asked)
     except FileExistsError as error:
-        raise _Changed from error
+        raise _ChangedError from error
     except Exception as error:
         if str(getattr(error, "code", "")) == "412":
-            raise _Changed from error
+            raise _ChangedError from error
         raise
     return str(answer["generation"])
 
@@ -310,7 +310,7 @@ def _replace_azure(filesystem: Any, path: str, tag: str | None, data: bytes) -> 
         etag: str = sync(filesystem.loop, put)
     except Exception as error:
         if getattr(error, "status_code", None) in (404, 409, 412):
-            raise _Changed from error
+            raise _ChangedError from error
         raise
     return etag
 

@@ -1,4 +1,4 @@
-"""Urls: what an item is called, which store it lies in, and what must never be written down.
+"""Urls: what an item is called, and which store it lies in.
 
 A *uri* is absolute and as fsspec opens it; local paths are `file:///…` with nothing escaped, so that a name such as
 `a%20b.jpg` and the name `a b.jpg` stay two items. No character of a name is special: `#`, `?` and `::` are parts of it.
@@ -15,24 +15,29 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import UsageError
+from pipeline.errors import MissingError, NeardupError, UsageError
+from pipeline.storage.credentials import redacted, secret_in
+from pipeline.storage.failures import translated
+from pipeline.storage.hosts import PER_HOST, forget_hosts, most_requests
 
-CONNECTIONS = 32  # to one store at a time: as many as there are reads under way
-_TIMEOUT_S = 30
+CONNECTIONS = PER_HOST  # to one store at a time: as many as there are reads under way
+CONNECT_S = 15.0  # that a server may take to accept a connection
+SILENCE_S = 25.0  # and between two bytes, the first one too
 _S3 = ("s3", "s3a")
+_WEB = ("http", "https")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHAIN = re.compile(r"[a-z0-9_]+::")  # a chain of filesystems, such as simplecache::s3://…
-_USER = re.compile(r"(?<=://)[^/\s@]*@")
-_QUERY = re.compile(r"(?<=\?)[^\s'\")>]+")
-_SECRET = re.compile(
-    r"[?&]([^=&#]*(token|secret|passw|signature|credential|api[-_]?key|access[-_]?key)[^=&#]*|sig|key|auth)=", re.I
-)
+_DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs", "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub"}
+_DRIVERS |= dict.fromkeys(("az", "abfs", "adl", "abfss"), "adlfs") | {"oss": "ossfs", "smb": "smbprotocol"}
+_DRIVERS |= {"webdav": "webdav4", "oci": "ocifs", "tos": "tosfs", "lakefs": "lakefs-spec", "s3": "s3fs", "s3a": "s3fs"}
+_DRIVERS |= {"hdfs": "pyarrow", "box": "boxfs", "gdrive": "gdrive_fs", "http": "aiohttp", "https": "aiohttp"}
 
 
 def absolute(path: str) -> str:
     """The uri of a path or url: `photos` becomes `file:///…/photos`, other urls stay, without a trailing slash.
 
-    Raises UsageError for an unknown protocol, and for a url that carries credentials.
+    Raises UsageError for an unknown protocol or one whose driver is not installed, and for a url that carries
+    credentials.
     """
     if path.startswith("file://"):
         path = path.removeprefix("file://")
@@ -42,6 +47,10 @@ def absolute(path: str) -> str:
             raise UsageError(f"unknown protocol {protocol!r} in {path!r}; known are file, s3, memory, http, …")
         if why := secret_in(path):
             raise UsageError(f"{redacted(path)!r} holds {why}; give it through the store's own configuration")
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            raise UsageError(f"cannot open {path!r}: {_what_to_install(protocol, error)}") from error
         return path.rstrip("/")
     return "file://" + os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
 
@@ -83,25 +92,6 @@ def is_inside(uri: str, folder: str) -> bool:
     return uri == folder or uri.startswith(folder + "/")
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
-
-
-def secret_in(url: str) -> str | None:
-    """What a url carries that must not be written into tables, in words; None for a url that may be shown."""
-    if "://" not in url or url.startswith("file://"):
-        return None
-    if ":" in "".join(_USER.findall(url)):
-        return "a user's password"
-    if found := _SECRET.search(url):
-        return f"a credential (its parameter {found[1]!r})"
-    return None
-
-
-def redacted(text: str) -> str:
-    """A text without the users, passwords and queries of the urls in it."""
-    return _QUERY.sub("…", _USER.sub("…@", text)) if "://" in text else text
-
-
 # --- filesystems ------------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +105,26 @@ def open_filesystem(uri: str, streams: bool = False) -> tuple[Any, str]:
     """The filesystem of a uri, one for all threads of this process, and the path in it.
 
     It leaves it to us to try again, unless it `streams` what it is given: what has gone by cannot be given again.
+    Raises MissingError where there is no such store or its driver is not installed, TransientError where it cannot be
+    reached.
     """
+    try:
+        return _opened(uri, streams)
+    except NeardupError:
+        raise
+    except ImportError as error:
+        raise MissingError(_what_to_install(uri.partition("://")[0].split("::")[-1], error)) from error
+    except Exception as error:  # some clients connect at once
+        raise translated(error) from error
+
+
+def _what_to_install(protocol: str, error: ImportError) -> str:
+    driver = _DRIVERS.get(protocol)
+    way = f"pip install {driver}" if driver else redacted((str(error).splitlines() or [""])[0])
+    return f"the driver of {protocol}:// is not installed ({way})"
+
+
+def _opened(uri: str, streams: bool) -> tuple[Any, str]:
     if uri.startswith("file://"):  # never through the url parser: a local name may hold '::' or '#'
         return local(), uri.removeprefix("file://")
     protocol, _, path = uri.partition("://")
@@ -135,7 +144,7 @@ def is_local(uri: str) -> bool:
 def _host(uri: str) -> str:
     """The part of a url that decides which server is asked; nothing where the filesystem asks any."""
     protocol = uri.partition("://")[0]
-    if protocol in ("http", "https", "memory"):
+    if protocol in (*_WEB, "memory"):
         return ""
     return uri.partition("://")[2].split("/")[0]
 
@@ -149,6 +158,10 @@ def _path(uri: str) -> str:
 
 @lru_cache(maxsize=16)
 def _plain(protocol: str, host: str, _process: int) -> Any:
+    if protocol in _WEB:
+        from pipeline.storage.web import web  # takes a moment, and most runs ask no web server
+
+        return web(protocol, CONNECT_S, SILENCE_S)
     kind = fsspec.get_filesystem_class(protocol)
     return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(f"{protocol}://{host}"))
 
@@ -158,9 +171,9 @@ def _s3(protocol: str, streams: bool, _process: int) -> Any:
     """An S3 client whose pool fits our reads; what is configured for it elsewhere stays."""
     configured = dict(fsspec.config.conf.get(protocol, {}).get("config_kwargs", {}))
     client = {
-        "max_pool_connections": CONNECTIONS,
-        "connect_timeout": _TIMEOUT_S,
-        "read_timeout": _TIMEOUT_S,
+        "max_pool_connections": max(CONNECTIONS, most_requests()),
+        "connect_timeout": CONNECT_S,
+        "read_timeout": SILENCE_S,
         "retries": {"mode": "standard", "total_max_attempts": 7 if streams else 1},
     }
     # with more than one request per object, s3fs asks for its size first: one more round trip for every photo
@@ -178,3 +191,6 @@ def forget() -> None:
         opened.cache_clear()
     for kind in {type(local()), *(fsspec.get_filesystem_class(name) for name in ("s3", "http"))}:
         kind.clear_instance_cache()
+    for kind in fsspec.get_filesystem_class("http").__subclasses__():
+        kind.clear_instance_cache()
+    forget_hosts()

@@ -119,7 +119,7 @@ def test_containers_on_a_store_that_is_down_stop_the_run_before_it_begins(url: s
             "s3://outputs/night",
             str(tmp_path / "list.txt"),
         ):
-            with pytest.raises(UsageError, match=r"cannot list 's3://outputs/night/(rows|tars)/a\.(parquet|tar)'"):
+            with pytest.raises(RunError, match=r"cannot list 's3://outputs/night/(rows|tars)/a\.(parquet|tar)'"):
                 hash_only(given, tmp_path / "out")
     assert sums(tmp_path / "out") == before and len(before) == 2
 

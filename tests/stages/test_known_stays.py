@@ -42,7 +42,7 @@ class Web:
                 if self.command == "GET":
                     self.wfile.write(body)
 
-            do_HEAD = do_GET
+            do_HEAD = do_GET  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass
