@@ -4,7 +4,8 @@
     ├── UsageError             stop before any work, exit code 2 (a spec, option or path that cannot be meant)
     │   └── ConfigError        the same, found in a configuration
     ├── RunError               stop the run, exit code 1 (the output or the cluster failed; finished parts stay)
-    │   └── ClaimError         another run holds the output
+    │   ├── ClaimError         another run holds the output
+    │   └── OutputError        the output takes nothing more (a full disk): other tasks need not be tried
     └── MediaError             becomes a row of MEDIA; the run goes on
         ├── TransientError     error_class transient: I/O, worth another try
         ├── MissingError       error_class permanent: the object is not there or not readable
@@ -38,6 +39,10 @@ class RunError(NeardupError):
 
 class ClaimError(RunError):
     """Another run is writing the same output."""
+
+
+class OutputError(RunError):
+    """The output takes nothing more, so that every other task would fail in the same way."""
 
 
 class MediaError(NeardupError):

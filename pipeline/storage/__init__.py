@@ -29,6 +29,7 @@ from pipeline.storage.listing import (
 )
 from pipeline.storage.manifest import MANIFEST, commit_manifest, read_manifest
 from pipeline.storage.members import Entry, Member, container_of, numbered
+from pipeline.storage.objects import facts
 from pipeline.storage.parts import (
     TEMPORARY,
     create,
@@ -66,6 +67,7 @@ __all__ = [
     "create",
     "delete",
     "delete_unfinished",
+    "facts",
     "find_members",
     "forget",
     "is_inside",

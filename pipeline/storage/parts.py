@@ -1,5 +1,6 @@
 """Whole parts: files of an output that are there as a whole or not at all."""
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
 
-from pipeline.errors import NeardupError, RunError
+from pipeline.errors import NeardupError, OutputError, RunError
 from pipeline.storage.objects import open_file
 from pipeline.storage.retrying import first_line, patiently
 from pipeline.storage.urls import is_local, local_path, open_filesystem
@@ -39,7 +40,7 @@ def writing(root: str, name: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, NeardupError):  # what the block has read, not what it wrote
             raise
-        raise RunError(f"cannot write {root}/{name}: {error.strerror or first_line(error)}") from error
+        raise _failure(f"write {root}/{name}", error) from error
 
 
 @contextmanager
@@ -162,7 +163,12 @@ def _said(what: str, action: Callable[[], T]) -> T:
     try:
         return action()
     except OSError as error:  # MissingError and TransientError are such
-        raise RunError(f"cannot {what}: {error.strerror or first_line(error)}") from error
+        raise _failure(what, error) from error
+
+
+def _failure(what: str, error: OSError) -> RunError:
+    kind = OutputError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else RunError
+    return kind(f"cannot {what}: {error.strerror or first_line(error)}")
 
 
 def delete_unfinished(root: str) -> None:
