@@ -8,7 +8,9 @@ import psutil
 
 def cores(root: Path = Path("/")) -> int:
     """Cores that this process may use: the least of its affinity and the CPU quotas of its control groups."""
-    quotas = [_quota_v2(folder) for folder in _groups(root, "")] + [_quota_v1(folder) for folder in _groups(root, "cpu")]
+    quotas = [_quota_v2(folder) for folder in _groups(root, "")] + [
+        _quota_v1(folder) for folder in _groups(root, "cpu")
+    ]
     return max(1, int(min([float(len(os.sched_getaffinity(0))), *(quota for quota in quotas if quota)])))
 
 
@@ -22,7 +24,13 @@ def memory_bytes(root: Path = Path("/")) -> int:
 def _groups(root: Path, controller: str) -> list[Path]:
     """The folders of this process's control group and of those above it; `controller` is empty for version 2."""
     top = root / "sys/fs/cgroup"
-    tops = [top] if not controller else [top / controller, top / "cpu,cpuacct"] if controller == "cpu" else [top / controller]
+    tops = (
+        [top]
+        if not controller
+        else [top / controller, top / "cpu,cpuacct"]
+        if controller == "cpu"
+        else [top / controller]
+    )
     named = PurePosixPath("/")
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -69,7 +69,10 @@ def _address(text: str) -> str:
     scheme, separator, place = text.rpartition("://")
     if separator and scheme not in ("tcp", "tls", "ws", "wss", "ucx"):
         raise ConfigError(f"unknown cluster {text!r}: no scheduler is reached by {scheme}://; {_GIVE}")
-    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/\s\[\]]+):\d{1,5}/?", place) or int(place.rstrip("/").rsplit(":", 1)[1]) > 65535:
+    if (
+        not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/\s\[\]]+):\d{1,5}/?", place)
+        or int(place.rstrip("/").rsplit(":", 1)[1]) > 65535
+    ):
         raise ConfigError(f"cluster {text!r} has no valid port; a scheduler is at HOST:PORT, by default at HOST:8786")
     return f"{scheme or 'tcp'}://{place.rstrip('/')}"
 

@@ -93,7 +93,11 @@ def hash_segment(task: SegmentTask) -> Hashed | Unseen:
         replaced = child.replaced
         (answer,) = child.work([Clip(uri, task.segment, place, task.slice.options.max_bytes)])
         replaced = child.replaced - replaced
-    if answer.error_class == "permanent" and not task.slice.gone_is_confirmed and is_gone(uri, place and place._asdict()):
+    if (
+        answer.error_class == "permanent"
+        and not task.slice.gone_is_confirmed
+        and is_gone(uri, place and place._asdict())
+    ):
         return Unseen(task, (uri,))
     failure = [answer.error_class, answer.error_stage, answer.error]
     data = json.dumps(failure).encode() + b"\n" + (answer.piece or b"")
