@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import os
 import pkgutil
 import signal
@@ -258,6 +259,7 @@ def _check_error_rate(summary: dict[str, Any]) -> None:
 def _guarded(work: Callable[[], T], debug: bool) -> T:
     """What the work gives; its errors as one line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a run as Ctrl-C does
+    _show_notices(debug)
     try:
         return work()
     except NeardupError as error:
@@ -265,12 +267,30 @@ def _guarded(work: Callable[[], T], debug: bool) -> T:
             traceback.print_exc()
         _fail(error, EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
     except KeyboardInterrupt:
+        _deafen()
         print("interrupted; what is finished stays, the same command goes on from there", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except Exception as error:
         if debug:
             raise
         _fail(RunError(f"bug: {type(error).__name__}: {error}; please report it with what --debug shows"), EXIT_FAILED)
+
+
+def _show_notices(debug: bool) -> None:
+    """Notices of the library, one line each on standard error; with --debug, those of Dask too."""
+    notices = logging.getLogger("neardup")
+    notices.setLevel(logging.DEBUG if debug else logging.WARNING)
+    if not notices.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("neardup: %(message)s"))
+        notices.addHandler(handler)
+        notices.propagate = False
+
+
+def _deafen() -> None:
+    """The end has begun: being asked again changes nothing, and would interrupt the tidying up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _with_threshold(job: config.Job, threshold: str | None) -> config.Job:

@@ -21,7 +21,7 @@ from pipeline.errors import ErrorClass, RunError, UsageError
 from pipeline.hashers import parse, recommended_threshold
 from pipeline.media import DecodePolicy
 from pipeline.run import Claim, Workers, claimed, cluster_from_file, workers
-from pipeline.stages import cutting, grouping, hashing, joining, live, pairing, tiles
+from pipeline.stages import cutting, grouping, hashing, joining, live, pairing, probing, tiles
 from pipeline.stages.listing import InputOptions, Listing, list_inputs, total_bytes
 from pipeline.stages.lists import ListOptions
 from pipeline.work import Altering, Sampling
@@ -174,7 +174,8 @@ def run_over(
                 return summary
             with workers(job.cluster) as pool, claimed(root, tell) as check:
                 pool.warm(start_child)
-                _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
+                with _probed(root, listing, pool):
+                    _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
                 hashing.close_worker()  # its memory is of no use to what follows
                 if then:
                     then(root, pool, summary, check)
@@ -237,7 +238,7 @@ def _hash_stage(
                 children_replaced=receipt.children_replaced,
             )
             advance(receipt.items, receipt.bytes_read, sum(receipt.failed.values()))
-    summary["workers_lost"] = pool.lost()
+    summary["workers_lost"], summary["workers_left_out"] = pool.lost(), dict(pool.excluded)
     check()
     if _too_many(transient.total(), done["items"], job.max_unreachable) and done["items"] >= _FEW_ITEMS:
         failures = live.unreachable(root, [name for name in written if transient[name]])
@@ -286,12 +287,40 @@ def _hashed(
     in_segments = {task.slice.part for task in segments}
     whole = [task for task in tasks if task.part not in in_segments]
     parts: list[cutting.SegmentTask | hashing.HashTask] = [*segments, *whole]
-    for outcome in pool.mapper(cutting.hash_part, parts):
-        if isinstance(outcome, hashing.Receipt):
-            yield outcome
-        else:
-            done.update(segments=1, children_replaced=outcome.children_replaced)
-    yield from pool.mapper(cutting.merge_segments, [video for video in videos if video])
+    while parts:
+        again: list[cutting.SegmentTask | hashing.HashTask] = []
+        for outcome in pool.mapper(cutting.hash_part, parts):
+            if isinstance(outcome, hashing.Receipt):
+                yield outcome
+            elif isinstance(outcome, hashing.Unseen):
+                again.append(_looked_at(outcome, pool))
+            else:
+                done.update(segments=1, children_replaced=outcome.children_replaced)
+        parts = again
+    for receipt in pool.mapper(cutting.merge_segments, [video for video in videos if video]):
+        assert isinstance(receipt, hashing.Receipt)  # the segments were there
+        yield receipt
+
+
+def _looked_at(unseen: hashing.Unseen, pool: Workers) -> cutting.SegmentTask | hashing.HashTask:
+    """The task again: for others, where only that worker does not see what was listed; else to record what is gone."""
+    task: cutting.SegmentTask | hashing.HashTask = unseen.task
+    visible = [uri for uri in unseen.uris if not hashing.is_gone(uri)]
+    if pool.exclude is None or not visible:
+        return cutting.confirmed(task)
+    pool.exclude(unseen.worker, f"it does not see {storage.redacted(visible[0])}, which is there")
+    return task
+
+
+@contextmanager
+def _probed(root: str, listing: Listing, pool: Workers) -> Iterator[None]:
+    """While the block lasts, every worker that begins must reach the output and a few of the inputs."""
+    if pool.exclude is None:
+        yield
+        return
+    with probing.probing(root, probing.some_objects(listing)) as probe:
+        pool.check_stores(probe)
+        yield
 
 
 def input_options(job: InputJob) -> InputOptions:

@@ -173,7 +173,9 @@ VIDEO: Options = {
 CLUSTER: Options = {
     "cluster": Annotated[
         str | None,
-        typer.Option("--cluster", metavar="C", help="none, local, tcp://HOST:PORT or FILE.yaml.  (default: local)"),
+        typer.Option(
+            "--cluster", metavar="C", help="none, local, N workers, HOST:PORT, tls://… or FILE.yaml.  (default: local)"
+        ),
     ],
 }
 PER_HOST: Options = {

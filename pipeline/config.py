@@ -82,7 +82,9 @@ class HashesJob(Job):
     """What a job has that works with hashes."""
 
     hashers: tuple[str, ...] = Field(("phash:hash_size=16@0.2",), min_length=1, description="SPEC or SPEC@THRESHOLD")
-    cluster: str | dict[str, Any] = Field("local", description="none, local, tcp://HOST:PORT, or settings")
+    cluster: str | int | dict[str, Any] = Field(
+        "local", description="none, local, a number of workers, HOST:PORT, FILE.yaml, or settings; see docs/clusters.md"
+    )
 
 
 class InputJob(HashesJob):

@@ -5,7 +5,8 @@
     │   └── ConfigError        the same, found in a configuration
     ├── RunError               stop the run, exit code 1 (the output or the cluster failed; finished parts stay)
     │   ├── ClaimError         another run holds the output
-    │   └── RefusedError       the store of the output refuses it for good (a UsageError where nothing was started yet)
+    │   ├── RefusedError       the store of the output refuses it for good (a UsageError where nothing was started yet)
+    │   └── OutputError        the output takes nothing more (a full disk): other tasks need not be tried
     └── MediaError             becomes a row of MEDIA; the run goes on
         ├── TransientError     error_class transient: I/O that may pass, or credentials; worth another try
         ├── MissingError       error_class permanent: the object is gone, or refused for good
@@ -43,6 +44,10 @@ class ClaimError(RunError):
 
 class RefusedError(RunError):
     """The store of an output refuses what is asked of it, and will go on doing so."""
+
+
+class OutputError(RunError):
+    """The output takes nothing more, so that every other task would fail in the same way."""
 
 
 class MediaError(NeardupError):

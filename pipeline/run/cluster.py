@@ -4,32 +4,35 @@ Tasks are Dask bag partitions, submitted in a window so that the scheduler never
 carry; only paths and numbers go to a worker, and only a receipt comes back.
 """
 
+import importlib
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+import secrets
+import signal
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import dask
-import dask.bag
-import yaml
-from distributed import Client, LocalCluster, as_completed, fire_and_forget
+from distributed import Client, LocalCluster, Security, fire_and_forget
+from distributed.versions import VersionMismatchWarning
 
 from pipeline.child import ENVIRONMENT
 from pipeline.errors import ConfigError, NeardupError, RunError
+from pipeline.run import host, preflight, settings
+from pipeline.run.mapping import Mapper, in_process, on_cluster
 
-T = TypeVar("T")
-R = TypeVar("R")
+_CONNECT_S = 25.0
+_NOTICE_AFTER_S = 3.0
+_PACKAGES = {"coiled": "coiled", "dask_cloudprovider": "dask-cloudprovider", "dask_gateway": "dask-gateway"}
+_PACKAGES |= {"dask_jobqueue": "dask-jobqueue", "dask_kubernetes": "dask-kubernetes", "dask_yarn": "dask-yarn"}
+_SILENT = logging.CRITICAL + 1
 
-_WINDOW = 20_000  # tasks known to the scheduler at a time
-_CONNECT_S = 30
-
-
-class Mapper(Protocol):
-    """Apply a function to every task and yield what it gives, in any order."""
-
-    def __call__(self, function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]: ...
+log = logging.getLogger("neardup")  # notices to a person; at DEBUG, Dask's own are shown too
 
 
 @dataclass(frozen=True)
@@ -41,101 +44,265 @@ class Workers:
     dashboard: str | None
     lost: Callable[[], int]  # worker processes that died since the start
     warm: Callable[[Callable[[], None]], None] = lambda _: None  # each thread calls it soon; nobody waits for that
+    exclude: Callable[[str, str], None] | None = None  # address, why; None where all workers see what the driver sees
+    excluded: dict[str, str] = field(default_factory=dict)  # address → why
+    check_stores: Callable[[preflight.Probe], None] = lambda _: None  # on each worker, also those that join later
 
 
 @contextmanager
-def workers(cluster: str | dict[str, Any]) -> Iterator[Workers]:
-    """Workers by name: `none` (this process), `local` (one process per core), `tcp://host:port` or `tls://…`
-    (a running scheduler), or the settings of a local cluster: {"workers": 2, "memory_per_worker": "4GB"}.
+def workers(cluster: str | int | dict[str, Any]) -> Iterator[Workers]:
+    """Workers by name: `none` (this process), `local` (one process per core), a number of them, a running scheduler
+    (`HOST:PORT`, `tcp://…`, `tls://…`), a YAML file or its content: see `settings`.
 
-    Raises ConfigError for anything else, RunError when a scheduler does not answer.
+    Raises ConfigError for anything else, RunError when a scheduler or its workers cannot do the work.
     """
-    if cluster == "none":
+    wanted = settings.read(cluster)
+    if wanted.kind == "none":
         yield Workers(in_process, 1, None, lambda: 0)
         return
-    with _quiet(), _client(cluster) as client:
-        count = sum(client.nthreads().values()) or 1
-        before = set(client.nthreads())
-        yield Workers(
-            _on(client), count, client.dashboard_link, lambda: len(before - set(client.nthreads())), _warm(client)
-        )
+    with _quiet(), _client(wanted) as client:
+        _await_worker(client, wanted)
+        if wanted.kind == "local":
+            yield _local_workers(client)
+        else:
+            with _crew(client, wanted) as workers:
+                yield workers
+
+
+def _local_workers(client: Client) -> Workers:
+    before = set(client.nthreads())
+    count = sum(client.nthreads().values())
+    mapper = on_cluster(client, lambda: count)
+    return Workers(mapper, count, client.dashboard_link, lambda: len(before - set(client.nthreads())), _warm(client))
 
 
 @contextmanager
-def _client(cluster: str | dict[str, Any]) -> Iterator[Client]:
-    if isinstance(cluster, str) and cluster.startswith(("tcp://", "tls://")):
-        try:
-            client = Client(cluster, timeout=_CONNECT_S, set_as_default=False)
-        except OSError as error:
-            raise RunError(f"no scheduler answers at {cluster} within {_CONNECT_S} s") from error
-        with client:
+def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
+    """The workers of a cluster that may lie anywhere: checked, and watched when others join."""
+    excluded: dict[str, str] = {}
+    topics: list[str] = []
+
+    def exclude(address: str, why: str) -> None:
+        if address in excluded:
+            return
+        excluded[address] = why
+        log.warning("worker %s is left out: %s", address, why)
+        with suppress(OSError, RuntimeError, ValueError):  # it has ended by itself
+            client.retire_workers([address], close_workers=True)
+        if not set(client.nthreads()) - set(excluded) and not wanted.adapt:
+            raise RunError(f"no worker can do the work, the last, {address}: {why}")
+
+    def refused(event: tuple[float, dict[str, str]]) -> None:
+        excluded[event[1]["worker"]] = event[1]["fault"]
+        log.warning("worker %s is left out: %s", event[1]["worker"], event[1]["fault"])
+
+    def exclude_all(faults: dict[str, str]) -> None:
+        if faults and not set(client.nthreads()) - set(faults):
+            address, fault = min(faults.items())
+            raise RunError(f"none of the {len(faults)} workers can do the work, such as {address}: {fault}")
+        for address, fault in faults.items():
+            exclude(address, fault)
+
+    def make_ready(probe: preflight.Probe | None) -> None:
+        topic = f"neardup-{secrets.token_hex(6)}"
+        client.subscribe_topic(topic, refused)
+        topics.append(topic)
+        client.register_plugin(preflight.plugin(topic, set(client.nthreads()), probe))
+
+    def check_stores(probe: preflight.Probe) -> None:
+        exclude_all(preflight.faults_of_stores(client, probe))
+        make_ready(probe)
+
+    faults, notice = preflight.faults_of_versions(client)
+    exclude_all(faults)
+    if notice:
+        log.warning("%s", notice)
+    make_ready(None)
+    before = set(client.nthreads())
+    at_start = max(sum(client.nthreads().values()), wanted.workers or 0, wanted.adapt.get("maximum", 0), 1)
+
+    def lost() -> int:
+        return 0 if wanted.adapt else len(before - set(client.nthreads()) - set(excluded))
+
+    mapper = on_cluster(client, lambda: sum(client.nthreads().values()))
+    try:
+        yield Workers(mapper, at_start, client.dashboard_link, lost, _warm(client), exclude, excluded, check_stores)
+    finally:
+        for topic in topics:
+            with suppress(Exception):  # the scheduler may be gone
+                client.unregister_worker_plugin(topic)
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _client(wanted: settings.Settings) -> Iterator[Client]:
+    if wanted.kind == "running":
+        with _connected(wanted) as client:
             yield client
         return
-    with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
-        LocalCluster(**_local_settings(cluster)) as local,
-        Client(local, set_as_default=False) as client,
-    ):
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}), _started(wanted) as cluster:
+        if wanted.kind == "class":
+            _scale(cluster, wanted)
+        with Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _connected(wanted: settings.Settings) -> Iterator[Client]:
+    address = wanted.address
+    _knock(address)
+    try:
+        security = Security(**wanted.security, require_encryption=True) if wanted.security else None
+        client = Client(address, timeout=_CONNECT_S, set_as_default=False, security=security)
+    except NeardupError:
+        raise
+    except FileNotFoundError as error:
+        raise ConfigError(f"the TLS file {error.filename!r} of {address} does not exist") from error
+    except Exception as error:  # whatever answers may be anything
+        raise RunError(
+            f"what answers at {address} is no Dask scheduler, or one of another version or security ({_words(error)}); "
+            "give the scheduler's own port, not that of its dashboard"
+        ) from error
+    with client:
         yield client
 
 
-def _local_settings(cluster: str | dict[str, Any]) -> dict[str, Any]:
-    settings = {"workers": len(os.sched_getaffinity(0)), "memory_per_worker": "auto"}
-    if isinstance(cluster, dict):
-        if unknown := set(cluster) - set(settings):
-            raise ConfigError(f"unknown cluster setting {min(unknown)!r}; known are {', '.join(sorted(settings))}")
-        settings.update(cluster)
-    elif cluster != "local":
-        raise ConfigError(f"unknown cluster {cluster!r}; give none, local, tcp://HOST:PORT or a .yaml file")
-    return {
-        "n_workers": settings["workers"],
-        "threads_per_worker": 1,
+def _knock(address: str) -> None:
+    """Wait until something listens at an address; a scheduler may be starting at this moment."""
+    name, _, port = address.partition("://")[2].rpartition(":")
+    until = time.monotonic() + _CONNECT_S
+    while True:
+        try:
+            socket.create_connection((name.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until or isinstance(error, socket.gaierror):
+                raise RunError(f"no scheduler answers at {address} within {_CONNECT_S:g} s: {_words(error)}") from error
+            time.sleep(0.3)
+
+
+def _await_worker(client: Client, wanted: settings.Settings) -> None:
+    """Wait for the first worker, with a task that a cluster which adapts itself starts one for."""
+    if client.nthreads():
+        return
+    asked = client.submit(int, pure=False)
+    begun, told = time.monotonic(), False
+    while not client.nthreads():
+        waited_s = time.monotonic() - begun
+        if waited_s > wanted.wait_s:
+            where = wanted.address or wanted.class_path or "the local cluster"
+            raise RunError(f"{where} has no worker after {wanted.wait_s:g} s (wait_s in a cluster file); start some")
+        if waited_s > _NOTICE_AFTER_S and not told:
+            log.warning("waiting for a worker, at most %g s", wanted.wait_s)
+            told = True
+        time.sleep(0.1)
+    asked.release()
+
+
+# --- clusters that are started ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _started(wanted: settings.Settings) -> Iterator[Any]:
+    """A cluster that lives as long as the block; its processes do not hear Ctrl-C, which the driver sees to.
+
+    It is started on a thread with interrupts blocked: what that thread starts, loops and processes, inherits it.
+    """
+    make, arguments = _local(wanted) if wanted.kind == "local" else (_class(wanted.class_path), wanted.arguments)
+    outcome: list[Any] = []
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            outcome.append(make(**arguments))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=start, name="start of cluster", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        thread.join(10)
+        if outcome and not isinstance(outcome[0], Exception):
+            outcome[0].close()
+        raise
+    (cluster,) = outcome
+    if isinstance(cluster, Exception):
+        what = wanted.class_path or "a local cluster"
+        kind = ConfigError if isinstance(cluster, TypeError) else RunError
+        raise kind(f"{what} cannot be started: {_words(cluster)}") from cluster
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _local(wanted: settings.Settings) -> tuple[Any, dict[str, Any]]:
+    count = wanted.workers or max(1, host.cores() // wanted.threads_per_worker)
+    memory: Any = wanted.memory_per_worker
+    return LocalCluster, {
+        "n_workers": count,
+        "threads_per_worker": wanted.threads_per_worker,
         "processes": True,
-        "memory_limit": settings["memory_per_worker"],
+        "memory_limit": host.memory_bytes() // max(count, 1) if memory == "auto" else memory,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.ERROR,
+        "silence_logs": logging.WARNING if log.isEnabledFor(logging.DEBUG) else _SILENT,
     }
 
 
-def cluster_from_file(path: str) -> dict[str, Any] | str:
-    """The cluster that a YAML file describes: `address: tcp://…`, or the settings of a local cluster."""
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
     try:
-        with open(path) as file:
-            settings = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the cluster file {path!r}: {str(error).splitlines()[0]}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: expected keys such as 'workers' or 'address'")
-    return str(settings["address"]) if set(settings) == {"address"} else settings
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        top = module.split(".")[0]
+        if error.name and error.name.split(".")[0] != top:  # what it needs itself
+            raise ConfigError(f"class {path}: {_words(error)}") from error
+        package = _PACKAGES.get(top, top)
+        raise ConfigError(f"class {path}: {module} is not installed; pip install {package}") from error
+    except AttributeError as error:
+        raise ConfigError(f"class {path}: {module} has no {name}") from error
+    except Exception as error:
+        raise ConfigError(f"class {path} cannot be imported: {_words(error)}") from error
+    if not isinstance(found, type) or not all(hasattr(found, method) for method in ("scale", "adapt", "close")):
+        raise ConfigError(f"class {path} is no Dask cluster, which has scale, adapt and close")
+    return found
+
+
+def _scale(cluster: Any, wanted: settings.Settings) -> None:
+    if wanted.adapt:
+        cluster.adapt(**wanted.adapt)
+    elif wanted.workers:
+        cluster.scale(wanted.workers)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's own notices out of the output; failures reach us as exceptions."""
-    names = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "bokeh")
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Keep Dask's own notices out of the output, unless for debugging; failures reach us as exceptions."""
+    shown = log.isEnabledFor(logging.DEBUG)
+    names = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("distributed", "bokeh")}
+    names |= {"distributed", "tornado.application", "asyncio"}
+    before = {} if shown else {name: logging.getLogger(name).level for name in names}
+    for name in before:
+        logging.getLogger(name).setLevel(_SILENT)
     try:
-        with dask.config.set({"distributed.admin.tick.limit": "60s"}):
+        with dask.config.set({"distributed.admin.tick.limit": "60s"}), warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # said in one line, or not at all
             yield
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
 
 
-def in_process(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]:
-    """Run the tasks here, one after another; all are tried, then failures are raised together."""
-    failures: list[BaseException] = []
-    for task in tasks:
-        try:
-            result = function(task)
-        except NeardupError as error:
-            failures.append(error)
-        else:
-            yield result
-    _raise(failures, len(tasks))
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _warm(client: Client) -> Callable[[Callable[[], None]], None]:
@@ -145,47 +312,3 @@ def _warm(client: Client) -> Callable[[Callable[[], None]], None]:
                 fire_and_forget(client.submit(function, workers=[address], pure=False, allow_other_workers=False))
 
     return warm
-
-
-def _on(client: Client) -> Mapper:
-    def mapper(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]:
-        failures: list[BaseException] = []
-        pending = list(tasks)
-        completed = as_completed(loop=client.loop)
-        under_way = 0
-
-        def submit() -> int:
-            batch = [pending.pop() for _ in range(min(len(pending), _WINDOW - under_way))]
-            if batch:
-                bag = dask.bag.from_sequence(batch, npartitions=len(batch)).map(function)
-                for future in client.compute(bag.to_delayed()):
-                    completed.add(future)
-            return len(batch)
-
-        pending.reverse()
-        under_way += submit()
-        while under_way:
-            future: Any = next(completed)
-            under_way -= 1
-            if future.status == "finished":
-                yield from future.result()
-            else:
-                failures.append(future.exception() or RunError(f"a task was {future.status}"))
-            future.release()
-            if under_way < _WINDOW // 2:
-                under_way += submit()
-        _raise(failures, len(tasks))
-
-    return mapper
-
-
-def _raise(failures: Sequence[BaseException], total: int) -> None:
-    if not failures:
-        return
-    first = failures[0]
-    if len(failures) == 1 and isinstance(first, NeardupError):
-        raise first
-    raise RunError(
-        f"{len(failures)} of {total} tasks failed, first: {type(first).__name__}: {first}; "
-        "what the others finished stays: run again"
-    ) from first

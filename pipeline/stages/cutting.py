@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline import storage, tables
 from pipeline.hashers import parse
-from pipeline.stages.hashing import Facts, HashTask, Receipt, hash_slice, lease, write_slice
+from pipeline.stages.hashing import Facts, HashTask, Receipt, Unseen, hash_slice, is_gone, lease, write_slice
 from pipeline.stages.live import Slice
 from pipeline.work import Answer, Clip, Cut, Merge, SegmentNumbers, can_be_cut
 
@@ -78,12 +78,12 @@ def segment_tasks(video: LongVideo) -> list[SegmentTask]:
     ]
 
 
-def hash_part(task: SegmentTask | HashTask) -> Hashed | Receipt:
+def hash_part(task: SegmentTask | HashTask) -> Hashed | Receipt | Unseen:
     """Hash a segment of a video, or a slice of whole items."""
     return hash_segment(task) if isinstance(task, SegmentTask) else hash_slice(task)
 
 
-def hash_segment(task: SegmentTask) -> Hashed:
+def hash_segment(task: SegmentTask) -> Hashed | Unseen:
     """Hash one segment and write its piece, unless an interrupted run has left it."""
     begun = time.perf_counter()
     if storage.read(task.slice.root, task.name) is not None:
@@ -93,15 +93,21 @@ def hash_segment(task: SegmentTask) -> Hashed:
         replaced = child.replaced
         (answer,) = child.work([Clip(uri, task.segment, place, task.slice.options.max_bytes)])
         replaced = child.replaced - replaced
+    if (
+        answer.error_class == "permanent"
+        and not task.slice.gone_is_confirmed
+        and is_gone(uri, place and place._asdict())
+    ):
+        return Unseen(task, (uri,))
     failure = [answer.error_class, answer.error_stage, answer.error]
     data = json.dumps(failure).encode() + b"\n" + (answer.piece or b"")
     storage.write(task.slice.root, task.name, data)
     return Hashed(time.perf_counter() - begun, replaced)
 
 
-def merge_segments(tasks: Sequence[SegmentTask]) -> Receipt:
+def merge_segments(tasks: Sequence[SegmentTask]) -> Receipt | Unseen:
     """Make the pieces of one video its rows, and write them as a slice."""
-    task = tasks[0].slice
+    task = tasks[0].slice._replace(gone_is_confirmed=True)  # where a segment was not there, the driver has looked
     pieces = []
     answer = None
     for name in (one.name for one in tasks):
@@ -115,6 +121,13 @@ def merge_segments(tasks: Sequence[SegmentTask]) -> Receipt:
         with lease(task.specs, task.options) as child:
             (answer,) = child.work([Merge(tuple(pieces))])
     return write_slice(task, tables.read_row_group(task.root, task.work, task.row_group), Facts(), [answer])
+
+
+def confirmed(task: SegmentTask | HashTask) -> SegmentTask | HashTask:
+    """The same task, to record as gone what is not there."""
+    if isinstance(task, SegmentTask):
+        return task._replace(slice=task.slice._replace(gone_is_confirmed=True))
+    return task._replace(gone_is_confirmed=True)
 
 
 def _where(task: HashTask) -> tuple[str, storage.Member | None]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline import storage, tables
 from pipeline.child import Child, Inline, Limits
-from pipeline.errors import UndecodableError
+from pipeline.errors import MediaError, MissingError, UndecodableError
 from pipeline.hashers import Hasher, folder_label, parse
 from pipeline.media import DecodePolicy
 from pipeline.stages import children
@@ -24,6 +25,8 @@ from pipeline.stages.live import hash_type as hash_type
 from pipeline.work import Altering, Answer, Clip, HashRow, Item, Sampling, failed
 
 _LIBRARIES = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "av")  # those that make hash bits
+
+_SHOWN = 5  # uris that an Unseen names
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class HashTask(NamedTuple):
     part: str
     specs: tuple[str, ...]
     options: HashingOptions
+    gone_is_confirmed: bool = False  # whether the driver, too, no longer sees what was listed and is not there
+
+
+class Unseen(NamedTuple):
+    """Instead of a receipt: items that were listed are not there for this worker, so nothing was written."""
+
+    task: Any
+    uris: tuple[str, ...]  # a few of them
+    worker: str = ""  # its address; empty in the driver's own process
 
 
 class Receipt(NamedTuple):
@@ -108,7 +120,7 @@ def _part_name(rows: pa.Table, specs: Sequence[str], options: HashingOptions) ->
     return f"part-{digest.hexdigest()}.parquet"
 
 
-def hash_slice(task: HashTask) -> Receipt:
+def hash_slice(task: HashTask) -> Receipt | Unseen:
     """Read, decode and hash one slice; its hash parts are written first, its MEDIA part, the receipt, last."""
     begun = time.perf_counter()
     rows = tables.read_row_group(task.root, task.work, task.row_group)
@@ -117,11 +129,13 @@ def hash_slice(task: HashTask) -> Receipt:
         replaced = child.replaced
         with closing(child.work(facts.items(rows, task.options))) as answers:
             receipt = write_slice(task, rows, facts, answers)
+        if isinstance(receipt, Unseen):
+            return receipt
         return receipt._replace(seconds=time.perf_counter() - begun, children_replaced=child.replaced - replaced)
 
 
-def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterable[Answer]) -> Receipt:
-    """Write what became of the items of a slice."""
+def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterable[Answer]) -> Receipt | Unseen:
+    """Write what became of the items of a slice, unless some that were listed are not there to see."""
     makers = [maker(parse(spec), task.options.isometric, task.options.altering.stamp) for spec in task.specs]
     uris, versions = rows["uri"].to_pylist(), rows["version"].to_pylist()
     hashes = [_HashRows(maker.hasher) for maker in makers]
@@ -132,6 +146,8 @@ def write_slice(task: HashTask, rows: pa.Table, facts: "Facts", answers: Iterabl
         for transform, image in zip(task.options.altering.transforms, answer.images, strict=False):
             if image is not None:
                 storage.write(task.root, image_name(uris[number], transform), image)
+    if not task.gone_is_confirmed and (unseen := facts.unseen(rows)):
+        return Unseen(task, unseen)
     ways = task.options.ways
     made_by = {
         "decode": ways.decode,
@@ -176,6 +192,7 @@ class Facts:
         self.failures: Counter[str] = Counter()
         self._digests: deque[tuple[str | None, str | None]] = deque()
         self._sizes: list[int | None] = []
+        self._missing: set[int] = set()  # numbers of images that are not there
         self._columns: dict[str, list[Any]] = {
             field.name: [] for field in tables.MEDIA if field.name not in (*tables.LISTING.names, "stale")
         }
@@ -193,7 +210,7 @@ class Facts:
             max_bytes=options.max_bytes,
             budget_bytes=options.read_budget_bytes,
         )
-        for kind, item in rows:
+        for number, (kind, item) in enumerate(rows):
             content = next(contents) if kind == "image" else None
             if isinstance(content, storage.Content):
                 self.bytes_read += len(content.data)
@@ -205,6 +222,8 @@ class Facts:
                 self._sizes.append(item.size)
                 if content is None and item.fault:
                     content = UndecodableError(item.fault)
+                if isinstance(content, MissingError):
+                    self._missing.add(number)
                 clip = Clip(item.uri, place=item.member, max_bytes=options.max_bytes)
                 yield clip if content is None else failed(content, "read")
 
@@ -218,6 +237,19 @@ class Facts:
         for name, value in row.items():
             self._columns[name].append(value)
 
+    def unseen(self, listing: pa.Table) -> tuple[str, ...]:
+        """Some uris that a listing saw, so that their size is known, and that are not there now."""
+        uris, sizes, places = (listing[name].to_pylist() for name in ("uri", "size", "place"))
+        kinds, classes = listing["kind"].to_pylist(), self._columns["error_class"]
+        missing = (
+            uri
+            for number, uri in enumerate(uris)
+            if sizes[number] is not None
+            and classes[number] == "permanent"
+            and (number in self._missing or (kinds[number] == "video" and is_gone(uri, places[number])))
+        )
+        return tuple(islice(missing, _SHOWN))
+
     def table(self, listing: pa.Table) -> pa.Table:
         """The MEDIA rows of the slice."""
         listed = {name: listing[name] for name in tables.LISTING.names}
@@ -229,6 +261,17 @@ class Facts:
         carried = [field for field in listing.schema if field.name not in tables.LISTED.names]
         said = [listing[field.name] for field in carried]
         return pa.table([*listed.values(), *added, *said], schema=pa.schema([*tables.MEDIA, *carried]))
+
+
+def is_gone(uri: str, place: dict[str, Any] | None = None) -> bool:
+    """Whether an object, or the container that holds it, is not there for this process."""
+    try:
+        storage.facts(place["container"] if place else uri)
+    except MissingError:
+        return True
+    except MediaError:
+        return False
+    return False
 
 
 class _HashRows:

@@ -38,6 +38,7 @@ from pipeline.storage.listing import (
 )
 from pipeline.storage.manifest import MANIFEST, Commits, Manifest, commit_manifest, fence, read_manifest
 from pipeline.storage.members import Entry, Member, container_of, numbered
+from pipeline.storage.objects import facts
 from pipeline.storage.parts import (
     TEMPORARY,
     create,
@@ -80,6 +81,7 @@ __all__ = [
     "copy",
     "create",
     "delete",
+    "facts",
     "fence",
     "find_members",
     "forget",

@@ -10,11 +10,12 @@ from typing import Any, BinaryIO, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
 
-from pipeline.errors import MissingError, NeardupError, RefusedError, RunError
+from pipeline.errors import MissingError, NeardupError, OutputError, RefusedError, RunError
 from pipeline.storage.objects import open_file
 from pipeline.storage.retrying import first_line, patiently, translated
 from pipeline.storage.urls import is_local, local_path, open_filesystem
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def writing(root: str, name: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, NeardupError):  # what the block has read, not what it wrote
             raise
-        raise RunError(f"cannot write {root}/{name}: {error.strerror or first_line(error)}") from error
+        raise _failure(f"write {root}/{name}", error) from error
 
 
 @contextmanager
@@ -165,8 +166,12 @@ def reported(what: str, action: Callable[[], T]) -> T:
     try:
         return action()
     except OSError as error:  # MissingError and TransientError are such
-        kind = RefusedError if _is_for_good(error) else RunError
-        raise kind(f"cannot {what}: {error.strerror or first_line(error)}") from error
+        raise _failure(what, error) from error
+
+
+def _failure(what: str, error: OSError) -> RunError:
+    kind = RefusedError if _is_for_good(error) else OutputError if error.errno in _FULL else RunError
+    return kind(f"cannot {what}: {error.strerror or first_line(error)}")
 
 
 def _is_for_good(error: OSError) -> bool:

@@ -28,9 +28,9 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Workers]:
 
 
 def test_every_result_arrives(pool: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.run import cluster
+    from pipeline.run import mapping
 
-    monkeypatch.setattr(cluster, "_WINDOW", 4)  # far fewer than the tasks
+    monkeypatch.setattr(mapping, "WINDOW", 4)  # far fewer than the tasks
     assert sorted(pool.mapper(square, [n for n in range(40) if n != 13])) == sorted(n * n for n in range(40) if n != 13)
     assert list(pool.mapper(square, [])) == []
     assert pool.lost() == 0
