@@ -5,10 +5,10 @@ gate until the disturbance is over.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from machines import Cluster, Done, Gate, Machine, Run, live_rows, other_version
+from machines import Cluster, Done, Gate, Machine, Run, add_machine, live_rows, other_version
 
 RECEIPTS = 3  # written before anything happens
 OTHER_VERSION = "9.9.9"
@@ -42,12 +42,16 @@ class Outcome:
 
     done: list[Done]
     rows: dict[str, list[str]]
-    read_again: int  # photos that were read more than once
+    reads: Mapping[str, int]  # of each photo, by all runs of the command
     photos_read: list[int]  # by each run of the command
 
     @property
     def codes(self) -> list[int]:
-        return [one.code for one in self.done]
+        return [done.code for done in self.done]
+
+    def read_again(self, usual: Mapping[str, int]) -> int:
+        """How many photos were read more often than usual, which is once."""
+        return sum(count > usual.get(photo, 1) for photo, count in self.reads.items())
 
 
 class _Job:
@@ -77,11 +81,10 @@ class _Job:
         """Let everything pass, and wait for the end."""
         self.laboratory.gate.opened.set()
         self.done.append(run.wait())
-        self.photos_read.append(self.laboratory.gate.total(PHOTOS) - sum(self.photos_read))
+        self.photos_read.append(sum(self.laboratory.gate.reads_below(PHOTOS).values()) - sum(self.photos_read))
 
     def outcome(self) -> Outcome:
-        again = self.laboratory.gate.read_again(PHOTOS)
-        return Outcome(self.done, live_rows(self.output), again, self.photos_read)
+        return Outcome(self.done, live_rows(self.output), self.laboratory.gate.reads_below(PHOTOS), self.photos_read)
 
 
 def undisturbed(laboratory: Laboratory, job: str) -> Outcome:
@@ -186,8 +189,6 @@ def command_killed(laboratory: Laboratory, job: str) -> Outcome:
 
 
 def _of_another_version(laboratory: Laboratory, wait: bool = True) -> Machine:
-    from machines import add_machine
-
     cluster = laboratory.cluster
     cluster.start(laboratory.workers)
     machine = add_machine(cluster.net, "other")
