@@ -44,19 +44,19 @@ def seaweed_binary() -> str | None:
 
 
 @contextmanager
-def seaweed(folder: Path) -> Iterator[str]:
-    """The url of a SeaweedFS server that keeps its volumes below `folder`."""
+def seaweed(folder: Path, address: str = "127.0.0.1") -> Iterator[str]:
+    """The url of a SeaweedFS server at `address` that keeps its volumes below `folder`."""
     identity = {"name": "t", "credentials": [{"accessKey": KEY, "secretKey": SECRET}]}
     (folder / "s3.json").write_text(
         json.dumps({"identities": [{**identity, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]})
     )
-    ports = {name: free_port(grpc=True) for name in ("master", "volume", "filer", "s3")}
+    ports = {name: free_port(grpc=True, address=address) for name in ("master", "volume", "filer", "s3")}
     command = [
         str(seaweed_binary()),
         "server",
         f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={address}",
+        f"-ip.bind={address}",
         "-filer",
         "-s3",
     ]
@@ -64,7 +64,7 @@ def seaweed(folder: Path) -> Iterator[str]:
     command += [f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=30"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     with _process(command, cwd=folder) as process:
-        url = f"http://127.0.0.1:{ports['s3']}"
+        url = f"http://{address}:{ports['s3']}"
         _wait_for(lambda: _answers(url), process, "weed")
         with environment(url):
             _wait_for(lambda: _first_get(), process, "weed")
@@ -119,14 +119,14 @@ def put(bucket: str, folder: Path) -> None:
         filesystem.pipe_file(f"{bucket}/{path.relative_to(folder)}", path.read_bytes())
 
 
-def free_port(grpc: bool = False) -> int:
+def free_port(grpc: bool = False, address: str = "127.0.0.1") -> int:
     """A port that nobody listens on, nor on the one 10,000 above, where SeaweedFS puts its gRPC."""
     while True:
         port = random.randrange(12_000, 30_000)
         try:
             for one in (port, port + 10_000) if grpc else (port,):
                 with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", one))
+                    probe.bind((address, one))
         except OSError:
             continue
         return port
@@ -198,8 +198,8 @@ class Faults:
 
 
 @contextmanager
-def faulty(url: str, faults: Faults) -> Iterator[str]:
-    """The url of a proxy before a store. It keeps the Host header, so that signatures stay good."""
+def faulty(url: str, faults: Faults, address: str = "127.0.0.1") -> Iterator[str]:
+    """The url of a proxy at `address` before a store. It keeps the Host header, so that signatures stay good."""
     host, port = url.removeprefix("http://").split(":")
 
     class Handler(BaseHTTPRequestHandler):
@@ -262,11 +262,11 @@ def faulty(url: str, faults: Faults) -> Iterator[str]:
         def handle_error(self, *_: Any) -> None:
             pass  # a client that hangs up
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server((address, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"http://{address}:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
