@@ -29,6 +29,7 @@ from pipeline.storage.retrying import patiently
 from pipeline.storage.urls import is_local, open_filesystem
 
 _LOCK_S = 60.0  # how long a lock is waited for; it is held for one look and one write
+_RACES = 10
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _REFUSED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")  # codes of S3
 _UNKNOWN = ("NotImplemented", "501")
@@ -42,7 +43,7 @@ class Stored(NamedTuple):
     tag: str  # an etag, a generation, a digest
 
 
-class _Changed(Exception):
+class _ChangedError(Exception):
     """The file is not, or perhaps not, what its writer has seen."""
 
 
@@ -71,15 +72,17 @@ def swap(root: str, name: str, seen: Stored | None, data: bytes) -> Stored | Non
     store = _store(where)
 
     def attempt() -> Stored | None:
-        try:
-            return Stored(data, store.replace(filesystem, path, seen.tag if seen else None, data))
-        except _Changed:
-            now = store.read(filesystem, path)
+        for _ in range(_RACES):
+            try:
+                return Stored(data, store.replace(filesystem, path, seen.tag if seen else None, data))
+            except _ChangedError:
+                now = store.read(filesystem, path)
             if now is not None and now.data == data:
                 return now
-            if (now.tag if now else None) == (seen.tag if seen else None):  # two writers at one moment, both refused
-                raise TransientError(f"{where} could not be replaced") from None
-            return None
+            if (now.tag if now else None) != (seen.tag if seen else None):
+                return None
+            time.sleep(0.05)  # two writers at one moment, both refused; or what was there is gone again
+        raise TransientError("several runs write it at this moment")
 
     return reported(f"write {where}", attempt if is_local(where) else lambda: patiently(attempt))
 
@@ -127,13 +130,13 @@ def _replace_plain(filesystem: Any, path: str, tag: str | None, data: bytes) -> 
 def _stayed(now: Stored | None, data: bytes) -> str:
     """The tag of what was written without conditions, if it is what has stayed."""
     if now is None or now.data != data:
-        raise _Changed
+        raise _ChangedError
     return now.tag
 
 
 def _check(now: Stored | None, tag: str | None) -> None:
     if (now.tag if now else None) != tag:
-        raise _Changed
+        raise _ChangedError
 
 
 # --- disk and memory --------------------------------------------------------------------------------------------------
@@ -227,7 +230,7 @@ def _replace_s3(filesystem: Any, path: str, tag: str | None, data: bytes) -> str
         try:
             etag = _put_s3(filesystem, path, data, {"IfMatch": _NEVER})
             _heeds[bucket] = False
-        except _Changed:
+        except _ChangedError:
             _heeds[bucket] = True
     return etag
 
@@ -242,7 +245,7 @@ def _put_s3(filesystem: Any, path: str, data: bytes, condition: dict[str, str]) 
             _heeds[bucket] = False
             raise TransientError("the store knows no conditions") from error  # tried again, without
         if code in _REFUSED or isinstance(error, FileExistsError) or (code == "NoSuchKey" and "IfMatch" in condition):
-            raise _Changed from error
+            raise _ChangedError from error
         raise
     return etag
 
@@ -270,10 +273,10 @@ def _replace_gcs(filesystem: Any, path: str, tag: str | None, data: bytes) -> st
     try:
         answer = filesystem.call("POST", url, data=data, json_out=True, **asked)
     except FileExistsError as error:
-        raise _Changed from error
+        raise _ChangedError from error
     except Exception as error:
         if str(getattr(error, "code", "")) == "412":
-            raise _Changed from error
+            raise _ChangedError from error
         raise
     return str(answer["generation"])
 
@@ -310,7 +313,7 @@ def _replace_azure(filesystem: Any, path: str, tag: str | None, data: bytes) -> 
         etag: str = sync(filesystem.loop, put)
     except Exception as error:
         if getattr(error, "status_code", None) in (404, 409, 412):
-            raise _Changed from error
+            raise _ChangedError from error
         raise
     return etag
 
