@@ -169,7 +169,8 @@ def test_a_file_is_written_whole_or_not_at_all(root: str, monkeypatch: pytest.Mo
         monkeypatch.undo()
         assert storage.list_names(root) == ["media/part-1.parquet"]
         assert len(list(folder.iterdir())) == 2 and not list(folder.glob("*part-3*.parquet"))
-        storage.delete_unfinished(root)
+        storage.fence(root).close(finished=True)
+        (folder.parent / storage.MANIFEST).unlink()
         assert len(list(folder.iterdir())) == 1
 
 

@@ -55,7 +55,7 @@ class Commits:
         return _digest(self._stored)
 
     def commit(self, tables: Mapping[str, Collection[str]], dead: Sequence[str] = ()) -> None:
-        """Make these parts live, by one write, and delete the dead. Raises ClaimError if another run has begun."""
+        """Make exactly these parts live, by one write, then delete the dead. Raises ClaimError if it is another's."""
         self._write(replace(self.manifest, tables=_sorted(tables), dead=sorted(dead)))
         self.delete(self.manifest.dead)
 
@@ -74,7 +74,7 @@ class Commits:
         self._looked = time.monotonic()
 
     def fence(self, alone: bool) -> bool:
-        """Begin: no earlier run can commit after this. False if one did at this moment: look at all anew.
+        """Begin: no earlier run can commit after this. False if one did at this moment, so that all is to be read anew.
 
         `alone` says that the run before is known to be over; what it has left undone is done here.
         """

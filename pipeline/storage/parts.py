@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,6 +17,7 @@ from pipeline.storage.urls import is_local, local_path, open_filesystem
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
+_FOLDER_RACES = 8
 T = TypeVar("T")
 
 
@@ -59,16 +60,24 @@ def _unfinished_file(filesystem: Any, path: str, on_disk: bool) -> Iterator[Any]
             raise
         return
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
     unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with open(unfinished, "wb") as file:
+        with _new_file(unfinished) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(final)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """A new file in a folder that need not exist, and that another run may find empty and delete at this moment."""
+    for _ in range(_FOLDER_RACES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return open(path, "wb")
+    return open(path, "wb")
 
 
 def create(root: str, name: str, data: bytes) -> bool:
@@ -155,8 +164,9 @@ def delete(root: str, names: Collection[str]) -> None:
         if not reported(f"delete {root}/{name}", attempt if is_local(root) else lambda: patiently(attempt)):
             continue
         folder = local_path(f"{root}/{name}")
-        while folder and (folder := folder.parent) != local_path(root) and not any(folder.iterdir()):
-            folder.rmdir()  # an empty folder left behind would read as an empty table
+        with suppress(OSError):  # not empty, or gone
+            while folder and (folder := folder.parent) != local_path(root):
+                folder.rmdir()  # an empty folder left behind would read as an empty table
 
 
 def reported(what: str, action: Callable[[], T]) -> T:

@@ -29,6 +29,7 @@ from pipeline.storage.retrying import patiently
 from pipeline.storage.urls import is_local, open_filesystem
 
 _LOCK_S = 60.0  # how long a lock is waited for; it is held for one look and one write
+_RACES = 10
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _REFUSED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")  # codes of S3
 _UNKNOWN = ("NotImplemented", "501")
@@ -71,15 +72,17 @@ def swap(root: str, name: str, seen: Stored | None, data: bytes) -> Stored | Non
     store = _store(where)
 
     def attempt() -> Stored | None:
-        try:
-            return Stored(data, store.replace(filesystem, path, seen.tag if seen else None, data))
-        except _ChangedError:
-            now = store.read(filesystem, path)
+        for _ in range(_RACES):
+            try:
+                return Stored(data, store.replace(filesystem, path, seen.tag if seen else None, data))
+            except _ChangedError:
+                now = store.read(filesystem, path)
             if now is not None and now.data == data:
                 return now
-            if (now.tag if now else None) == (seen.tag if seen else None):  # two writers at one moment, both refused
-                raise TransientError(f"{where} could not be replaced") from None
-            return None
+            if (now.tag if now else None) != (seen.tag if seen else None):
+                return None
+            time.sleep(0.05)  # two writers at one moment, both refused; or what was there is gone again
+        raise TransientError("several runs write it at this moment")
 
     return reported(f"write {where}", attempt if is_local(where) else lambda: patiently(attempt))
 
