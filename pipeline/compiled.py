@@ -44,7 +44,13 @@ class _PatientCache(_Cache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk, say
-            super().save_overload(sig, data)
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                raise
+            except Exception:  # a damaged index, which is begun anew
+                self.flush()
+                super().save_overload(sig, data)
 
 
 def compiled(function: Function) -> Function:

@@ -10,7 +10,7 @@ import pytest
 from pipeline import compiled
 from pipeline.joins import bands
 
-_COMPONENTS = "import pipeline.groups.components as c; print(c.components(3, [([0], [2])]).tolist())"
+_COMPONENTS = "from pipeline.groups import components; print(components(3, [([0], [2])]).tolist())"
 
 
 @pytest.fixture(autouse=True)
