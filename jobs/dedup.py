@@ -166,6 +166,7 @@ def run_over(
         with _summary(job, root, write=bool(len(listing) or manifest or isinstance(job, EnrichJob))) as summary:
             summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
             summary["listed"] = len(listing)
+            summary["passed_by"] = listing.passed_by
             if not summary["written"]:
                 return summary
             with workers(job.cluster) as pool, claimed(root) as check:

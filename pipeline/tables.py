@@ -59,6 +59,8 @@ MEDIA = pa.schema(
     ]
 )
 
+RESERVED = "\x1f"  # begins the names of columns that tables only have while they are worked on; no list's column does
+
 _FOUND = frozenset(MEDIA.names) - frozenset(LISTING.names)  # by reading and decoding
 
 

@@ -4,7 +4,7 @@ Media are found by their suffix, in folders, globs and archives; what is named d
 """
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -32,6 +32,8 @@ _VIDEOS = (
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_IMAGES.split()), frozenset(_VIDEOS.split())
 _MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 LIST_SUFFIXES = frozenset(["txt", "csv", "tsv", "jsonl", "ndjson", "parquet"])
+_TABLE_SUFFIXES = LIST_SUFFIXES - {"txt", "parquet"}  # that have columns: a list in a folder is known by them
+_PASSED, _PASSED_SUFFIXES = "passed", 200  # kind of a file that is no media, different suffixes that are counted
 _PAGE = 1000
 _LOOKUPS = 32  # under way at a time
 _ARCHIVES = 4  # the same of archives that are looked through
@@ -41,7 +43,7 @@ class Listed(NamedTuple):
     """One object found in an input. `version` changes whenever the content may have: etag, else mtime and size."""
 
     uri: str
-    kind: str  # image, video; list: a file that names or holds items; rows: a Parquet file that may hold some
+    kind: str  # image, video; list: a file that names or holds items; rows, table: a Parquet or other file in a folder
     size: int | None  # None where the store does not say
     mtime: datetime | None
     version: str
@@ -50,25 +52,39 @@ class Listed(NamedTuple):
     fields: dict[str, Any] | None = None  # what a sidecar says of it
 
 
-def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[Listed]:
+def list_media(
+    inputs: Sequence[str], exclude: Sequence[str] = (), passed: Counter[str] | None = None
+) -> Iterator[Listed]:
     """Every media object of the inputs, in their order, and files that name or hold others; a uri may come twice.
 
-    Folders are walked recursively and give the files whose suffix is known: media, archives (which are opened), and
-    Parquet files, as `rows`. Lists are lists where they are named directly, or by a glob that ends with their suffix.
-    Links to files count, links to folders are not followed, devices and pipes are no media. Patterns of `exclude` are
-    held against the path below the input, or in an archive; without a slash, against any part of it. Raises UsageError
-    for an input that does not exist or may not be read.
+    Folders are walked recursively and give the files whose suffix is known: media, archives (which are opened), Parquet
+    files, as `rows`, and other tables, as `table`; what is passed by is counted by suffix in `passed`. Lists are lists
+    where they are named directly, or by a glob that ends with their suffix. Links to files count, links to folders are
+    not followed, devices and pipes are no media. Patterns of `exclude` are held against the path below the input, or in
+    an archive; without a slash, against any part of it. Raises UsageError for an input that does not exist or may not
+    be read.
     """
     for given in chain.from_iterable(map(braced, inputs)):
         root = absolute(given)
         try:
             found = (one for one in _found(root, given) if not _excluded(one.uri, root, exclude))
             for held in open_archives(found):
-                yield from (one for one in held if not _excluded(one.uri, root, exclude))
+                for one in held:
+                    if not _excluded(one.uri, root, exclude):
+                        if one.kind != _PASSED:
+                            yield one
+                        elif passed is not None:
+                            _count(passed, one.uri)
         except (PermissionError, MissingError) as error:
             raise UsageError(f"cannot read {given!r}: {error.args[0] or 'permission denied'}") from error
         except TransientError as error:
             raise UsageError(f"cannot list {given!r}: {error}") from error
+
+
+def _count(passed: Counter[str], uri: str) -> None:
+    name = uri.rpartition("/")[2]
+    suffix = f".{_suffix(name)}" if "." in name.lstrip(".") else "no suffix"
+    passed[suffix if suffix in passed or len(passed) < _PASSED_SUFFIXES else "other suffixes"] += 1
 
 
 def _excluded(uri: str, root: str, patterns: Sequence[str]) -> bool:
@@ -172,10 +188,13 @@ def _walked(filesystem: Any, root: str, path: str) -> Iterator[Listed]:
 
 def _passed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[Listed]:
     """A file that was come by, if it is or may hold media by its suffix."""
-    rows = _suffix(name) == "parquet"
-    if (has_media_suffix(name) or rows or is_archive(name)) and _is_file(filesystem, info):
+    suffix = _suffix(name)
+    kind = "rows" if suffix == "parquet" else "table" if suffix in _TABLE_SUFFIXES else None
+    if not (has_media_suffix(name) or kind or is_archive(name)):
+        yield Listed(name, _PASSED, None, None, "")
+    elif _is_file(filesystem, info):
         listed = _listed(facts_of(info), name)
-        yield listed._replace(kind="rows") if rows else listed
+        yield listed._replace(kind=kind) if kind else listed
 
 
 def _suffix(name: str) -> str:

@@ -58,7 +58,8 @@ def _unfinished_file(filesystem: Any, path: str, on_disk: bool) -> Iterator[Any]
         return
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    shortened = final.name.encode(errors="ignore")[:200].decode(errors="ignore")  # so that the whole is no longer
+    unfinished = final.with_name(f"{shortened}.{secrets.token_hex(4)}{TEMPORARY}")  # than a file system takes
     try:
         with open(unfinished, "wb") as file:
             yield file
