@@ -21,7 +21,7 @@ from pipeline.storage.members import Member, address
 from pipeline.storage.objects import Facts, facts, facts_of
 from pipeline.storage.retrying import patiently
 from pipeline.storage.sidecars import Sidecars
-from pipeline.storage.urls import absolute, braced, is_local, local, open_filesystem
+from pipeline.storage.urls import absolute, braced, file_path, file_uri, is_local, local, open_filesystem
 
 # what media.decode_image reads
 _IMAGES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx"
@@ -108,7 +108,7 @@ def list_objects(uris: Sequence[str]) -> Iterator[Listed]:
 
 def _looked_up(uri: str) -> Listed:
     try:
-        if (named := address(uri)) and not (is_local(uri) and Path(uri.removeprefix("file://")).exists()):
+        if (named := address(uri)) and not (is_local(uri) and Path(file_path(uri)).exists()):
             member, size = located(uri, named)
             of = facts(member.container)
             return Listed(uri, kind_of(uri), size, of.mtime, of.version, member)
@@ -147,7 +147,7 @@ def _found(root: str, given: str) -> Iterator[Listed]:
                 raise
             why = "no such file or folder" if "gone" in str(error) else "cannot read"
             raise UsageError(f"{why}: {given!r}") from error
-        yield from _globbed(filesystem, root, path, given)
+        yield from _globbed(filesystem, root, given)
         return
     if info["type"] == "directory":
         yield from _walked(filesystem, root, path)
@@ -157,15 +157,15 @@ def _found(root: str, given: str) -> Iterator[Listed]:
         yield _listed(facts_of(info), root)
 
 
-def _globbed(filesystem: Any, root: str, path: str, given: str) -> Iterator[Listed]:
+def _globbed(filesystem: Any, root: str, given: str) -> Iterator[Listed]:
     """What matches a pattern, and what lies in folders that match."""
-    pattern = path if is_local(root) else root.rstrip("/")
+    pattern = root.removeprefix("file://").rstrip("/")
     base = pattern[: re.search(r"[*?[]", pattern).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
     matches, below = re.compile(glob_translate(pattern)), re.compile(glob_translate(pattern.rstrip("/") + "/**"))
     lists = _suffix(pattern) in LIST_SUFFIXES
     none = True
     start = base or "/"
-    for name, info in _files(filesystem, root, open_filesystem(start)[1] if not is_local(root) else start):
+    for name, info in _files(filesystem, root, open_filesystem(start)[1] if not is_local(root) else file_path(start)):
         shown = name if not is_local(root) else name.removeprefix("file://")
         if matches.match(shown):
             none = False
@@ -212,7 +212,7 @@ def _files(filesystem: Any, root: str, path: str) -> Iterator[tuple[str, dict[st
     for _, folders, files in filesystem.walk(path, detail=True):
         for info in sorted(files.values(), key=lambda info: str(info["name"])):
             name = str(info["name"])
-            yield ("file://" + name if filesystem is local() else str(filesystem.unstrip_protocol(name))), info
+            yield (file_uri(name) if filesystem is local() else str(filesystem.unstrip_protocol(name))), info
         ordered = sorted(folders.items())  # walk descends into what stays here, in this order
         folders.clear()
         folders.update(ordered)

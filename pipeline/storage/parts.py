@@ -12,7 +12,7 @@ from fsspec.spec import AbstractBufferedFile
 from pipeline.errors import NeardupError, RunError
 from pipeline.storage.objects import open_file
 from pipeline.storage.retrying import first_line, patiently
-from pipeline.storage.urls import is_local, local_path, open_filesystem
+from pipeline.storage.urls import escaped, is_local, local_path, open_filesystem
 
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
 T = TypeVar("T")
@@ -119,7 +119,8 @@ def list_folder(folder: str) -> dict[str, int]:
             return []
 
     found = _said(f"list {folder}", attempt if is_local(folder) else lambda: patiently(attempt))
-    return {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
+    names = {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
+    return {escaped(name): size for name, size in names.items()} if is_local(folder) else names
 
 
 def list_names(root: str) -> list[str]:
@@ -128,7 +129,8 @@ def list_names(root: str) -> list[str]:
     filesystem.invalidate_cache()
     prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
     names = _said(f"list {root}", lambda: patiently(lambda: filesystem.find(path)))
-    return sorted(name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
+    whole = (name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
+    return sorted(map(escaped, whole) if is_local(root) else whole)
 
 
 def total_size(root: str, names: Collection[str]) -> int:

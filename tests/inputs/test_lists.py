@@ -133,9 +133,7 @@ def test_pairs_within_a_column_of_a_list(photos: Path, tmp_path: Path) -> None:
 def test_columns_of_two_lists_that_do_not_meet(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"url,label\n{PHOTOS[0]},1\n")
     (tmp_path / "b.csv").write_text(f"url,label\n{PHOTOS[1]},x\n")
-    with pytest.raises(
-        UsageError, match=r"column 'label' is int64 in '.*/a.csv' and string in '.*/b.csv'; .* --columns"
-    ):
+    with pytest.raises(UsageError, match=r"column .label. is int64 in .*/a.csv. and string in .*/b.csv.; "):
         hash_only([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out")
     assert hash_only([tmp_path / "a.csv", photos], tmp_path / "out")["decoded"] == 11
 
