@@ -10,7 +10,7 @@ from pipeline.config import BenchmarkJob
 from pipeline.errors import UsageError
 from pipeline.run import Claim, Workers, cluster_from_file
 from pipeline.stages import altering, live, nearing, originals, scoring
-from pipeline.stages.listing import list_images
+from pipeline.stages.listing import Listing, list_images
 
 
 def run_benchmark(job: BenchmarkJob, style: Style) -> Summary:
@@ -39,8 +39,13 @@ def run_benchmark(job: BenchmarkJob, style: Style) -> Summary:
         summary["best"] = report.write_report(root, report.live_results(root, alterations.by_name, job.fpr[0]))
         summary["stages"]["report"] = {"seconds": _since(begun)}
 
+    def list_items() -> Listing:
+        listing = list_images(job.inputs, input_options(job))
+        altering.check_category_column(job.category, listing.media_columns)
+        return listing
+
     by = [*makers, *([rule.maker] if rule.maker and rule.maker.spec not in {one.spec for one in makers} else [])]
-    return run_over(job, by, style, lambda: list_images(job.inputs, input_options(job)), score, alterations.altering)
+    return run_over(job, by, style, list_items, score, alterations.altering)
 
 
 def _near_stage(

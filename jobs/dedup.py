@@ -170,6 +170,7 @@ def run_over(
             summary["stages"]["list"] = {"seconds": _since(begun), "items": len(listing), "bytes": total_bytes(listing)}
             summary["listed"] = len(listing)
             summary["unread"] = [{"place": storage.redacted(place.uri), "why": place.why} for place in listing.unread]
+            summary["passed_by"] = listing.passed_by
             if not summary["written"]:
                 return summary
             with workers(job.cluster) as pool, claimed(root, tell) as check:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_SUFFIXES_SHOWN = 5
+
 
 def show_summary(summary: dict[str, Any]) -> None:
     """Counts, seconds, where the tables are and lines to look at them with, on standard output."""
@@ -19,6 +21,8 @@ def show_summary(summary: dict[str, Any]) -> None:
         table.add_row("listed", f"{summary['listed']:,}")
         table.add_row("decoded", f"{summary['decoded']:,}")
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
+    if passed := summary.get("passed_by"):
+        table.add_row("passed by", escape(_passed_by(passed)))
     for spec, count in summary.get("pairs", {}).items():
         stage = summary["stages"][f"join {spec}"]
         counts = {
@@ -62,6 +66,18 @@ def show_summary(summary: dict[str, Any]) -> None:
     elif summary.get("groups"):
         for line in _how_to_look(str(where)):
             console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _passed_by(passed: dict[str, int]) -> str:
+    """Which files of folders were not read, in words."""
+    own = {"lists": "lists (name their column of uris with --uri-column)", "own tables": "tables of neardup's own"}
+    words = [f"{passed[kind]:,} {what}" for kind, what in own.items() if kind in passed]
+    others = sorted(((count, suffix) for suffix, count in passed.items() if suffix not in own), key=lambda x: -x[0])
+    if others:
+        shown = ", ".join(f"{suffix} {count:,}" for count, suffix in others[:_SUFFIXES_SHOWN])
+        more = ", …" if len(others) > _SUFFIXES_SHOWN else ""
+        words.append(f"{sum(count for count, _ in others):,} other files ({shown}{more})")
+    return ", ".join(words)
 
 
 def _recall(measured: dict[str, Any]) -> str:

@@ -60,6 +60,8 @@ MEDIA = pa.schema(
     ]
 )
 
+RESERVED = "\x1f"  # begins the names of columns that tables only have while they are worked on; no list's column does
+
 # by reading and decoding; what became of an item is asked for with what its listing said
 _FOUND = frozenset(MEDIA.names) - frozenset([*LISTING.names, "error_class", "error", "stale"])
 
@@ -318,8 +320,13 @@ def count_rows(root: str, names: Sequence[str]) -> int:
 
 def columns_of(root: str, name: str) -> list[str]:
     """The columns of one part."""
+    return list(schema_of(root, name).names)
+
+
+def schema_of(root: str, name: str) -> pa.Schema:
+    """The columns of one part with their types."""
     with storage.open_part(root, name) as file:
-        return list(pq.read_schema(file).names)
+        return pq.read_schema(file).remove_metadata()
 
 
 def read_part(root: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Drivers that fight for one output: forked processes, stopped and killed at random moments, and what must hold after."""
+"""Drivers that fight for one output: forked processes, stopped and killed at random, and what must hold after."""
 
 import json
 import logging

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
 from pipeline.errors import UsageError
 from pipeline.hashers import parse as parse_hasher
 from pipeline.hashers.spec import suggestion
@@ -86,10 +85,9 @@ def altered_makers(specs: Sequence[str], altering: Altering) -> list[Maker]:
 def check_category(rule: str) -> None:
     """Raises UsageError unless the rule is `folder`, `column:NAME` (of MEDIA), or `pattern:REGEX`."""
     kind, _, rest = rule.partition(":")
-    if kind == "column" and rest:
-        if rest not in tables.MEDIA.names:
-            raise UsageError(f"--category {rule!r}: no column {rest!r}; {suggestion(rest, tables.MEDIA.names)}")
-    elif kind == "pattern" and rest:
+    if rule.startswith("column:"):
+        return
+    if kind == "pattern" and rest:
         try:
             re.compile(rest)
         except re.error as error:
@@ -98,11 +96,21 @@ def check_category(rule: str) -> None:
         raise UsageError(f"unknown --category {rule!r}; give folder, column:NAME or pattern:REGEX")
 
 
+def check_category_column(rule: str, known: Sequence[str]) -> None:
+    """Raises UsageError unless the column that the rule names is one of MEDIA's, those of lists included."""
+    kind, _, column = rule.partition(":")
+    if kind == "column" and column not in known:
+        raise UsageError(f"--category {rule!r}: no column {column!r}; {suggestion(column, known)}")
+
+
 def categories(media: pa.Table, rule: str) -> np.ndarray:
     """The category of each row of MEDIA, as text: its parent folder's name, a column, or what a pattern finds."""
     kind, _, rest = rule.partition(":")
     if kind == "column":
-        found = media[rest].cast(pa.string())
+        try:
+            found = media[rest].cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UsageError(f"--category {rule!r}: it is {media[rest].type}, which is no text or number") from error
     elif kind == "pattern":
         matches = [re.search(rest, uri) for uri in media["uri"].to_pylist()]
         found = pa.chunked_array([pa.array([one and (one[1] if one.re.groups else one[0]) for one in matches])])

@@ -4,9 +4,10 @@ Many rows lie on disk in buckets, so that the memory of a run does not grow with
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,11 +15,12 @@ import pyarrow.compute as pc
 
 from pipeline import storage, tables
 from pipeline.errors import UsageError
-from pipeline.stages.lists import ListOptions, read_list, read_rows
+from pipeline.stages import unifying
+from pipeline.stages.lists import Items, ListOptions, carried_name, read_list, read_rows, read_table
 from pipeline.stages.spool import ROWS_IN_MEMORY, Spool
 
 _ROWS_PER_BATCH = 65_536
-_FIELDS = pa.field("fields", pa.string())  # of sidecars, as JSON, until all of them are known
+_FIELDS = pa.field(f"{tables.RESERVED}fields", pa.string())  # of sidecars, as JSON, until all of them are known
 _UNREAD = "unread"  # a kind of row that is no item
 _INT64 = range(-(2**63), 2**63)
 
@@ -39,6 +41,7 @@ class Listing:
     schema: pa.Schema
     spool: Spool
     unread: tuple[Unread, ...] = ()  # what is known of items there is not to be given up
+    passed_by: dict[str, int] = field(default_factory=dict)  # files of folders that were not read: by suffix, or lists
 
     def __len__(self) -> int:
         return self.items
@@ -72,20 +75,28 @@ class InputOptions:
 def list_inputs(inputs: Sequence[str], options: InputOptions | None = None) -> Listing:
     """The listing of the inputs. Where a uri is given twice, what is said of it first counts."""
     options = options or InputOptions()
-    return _listing(_batches(inputs, options), options)
+    passed: Counter[str] = Counter()
+    return _listing(_batches(inputs, options, passed), options, passed)
 
 
 def list_images(inputs: Sequence[str], options: InputOptions | None = None) -> Listing:
     """The listing of the images among the inputs."""
     options = options or InputOptions()
+    passed: Counter[str] = Counter()
     kinds = pa.array(["image", _UNREAD])
-    return _listing((one.filter(pc.is_in(one["kind"], kinds)) for one in _batches(inputs, options)), options)
+    images = (
+        batch._replace(rows=batch.rows.filter(pc.is_in(batch.rows["kind"], kinds)))
+        for batch in _batches(inputs, options, passed)
+    )
+    return _listing(images, options, passed)
 
 
 def list_uris(uris: Iterable[str]) -> Listing:
     """The listing of these uris (see storage.resolved), each once; also of those that cannot be found."""
     options = InputOptions()
-    return _listing((_batch(rows) for rows in _chunks(storage.list_objects(sorted(set(uris))))), options)
+    return _listing(
+        (_Batch("", _batch(rows)) for rows in _chunks(storage.list_objects(sorted(set(uris))))), options, Counter()
+    )
 
 
 def total_bytes(listing: Listing) -> int:
@@ -103,21 +114,33 @@ def _chunks(found: Iterable[storage.Listed]) -> Iterator[list[storage.Listed]]:
     yield rows
 
 
-def _batches(inputs: Sequence[str], options: InputOptions) -> Iterator[pa.Table]:
+class _Batch(NamedTuple):
+    """Some rows, and the file that says what is carried of them."""
+
+    source: str
+    rows: pa.Table
+
+
+def _batches(inputs: Sequence[str], options: InputOptions, passed: Counter[str]) -> Iterator[_Batch]:
+    read: dict[str, Callable[[storage.Listed, ListOptions], Iterator[Items]]] = {
+        "list": read_list,
+        "rows": partial(read_rows, passed=passed),
+        "table": partial(read_table, passed=passed),
+    }
     rows: list[storage.Listed] = []
-    for listed in storage.list_media(inputs, options.exclude):
-        if listed.kind in ("list", "rows"):
-            for items in (read_list if listed.kind == "list" else read_rows)(listed, options.lists):
+    for listed in storage.list_media(inputs, options.exclude, passed):
+        if listed.kind in read:
+            for items in read[listed.kind](listed, options.lists):
                 if rows:
-                    yield _batch(rows)  # before the list's own: the first to be listed counts
+                    yield _Batch("", _batch(rows))  # before the list's own: the first to be listed counts
                     rows = []
-                yield _with(_batch(items.listed), items.carried)
+                yield _Batch(listed.uri, _with(_batch(items.listed), items.carried))
         else:
             rows.append(listed)
         if len(rows) == _ROWS_PER_BATCH:
-            yield _batch(rows)
+            yield _Batch("", _batch(rows))
             rows = []
-    yield _batch(rows)
+    yield _Batch("", _batch(rows))
 
 
 def _batch(rows: Sequence[storage.Listed]) -> pa.Table:
@@ -139,60 +162,92 @@ def _with(rows: pa.Table, carried: pa.Table) -> pa.Table:
 # --- one table of all -------------------------------------------------------------------------------------------------
 
 
-def _listing(batches: Iterator[pa.Table], options: InputOptions) -> Listing:
+def _listing(batches: Iterator[_Batch], options: InputOptions, passed: Counter[str]) -> Listing:
     spool = Spool(options.rows_in_memory)
-    schema = tables.LISTED
+    columns = _Columns()
     said = _Fields(options.lists.columns)
     unread: set[Unread] = set()
     for batch in batches:
-        places = batch.filter(pc.equal(batch["kind"], _UNREAD)).select(["uri", "fault"]).to_pylist()
+        rows = batch.rows
+        places = rows.filter(pc.equal(rows["kind"], _UNREAD)).select(["uri", "fault"]).to_pylist()
         if places:
             unread.update(Unread(row["uri"], row["fault"]) for row in places)
-            batch = batch.filter(pc.not_equal(batch["kind"], _UNREAD))
-        schema = _unified(schema, pa.schema([field for field in batch.schema if field.name != _FIELDS.name]))
-        said.look_at(batch[_FIELDS.name])
-        spool.add(batch)
-    schema = _unified(schema, said.schema())
+            rows = rows.filter(pc.not_equal(rows["kind"], _UNREAD))
+        columns.look_at(batch.source, rows.schema)
+        said.look_at(rows[_FIELDS.name])
+        spool.add(rows)
+    columns.look_at("the sidecars in archives", said.schema())
+    schema = columns.schema()
     items = size = 0
 
     def finished(parts: list[pa.Table]) -> pa.Table:
         nonlocal items, size
-        rows = _once(said.in_place([_shaped(part, schema) for part in parts], parts, schema))
+        rows = _once(said.in_place([columns.shaped(part, schema) for part in parts], parts, schema))
         items += len(rows)
         size += pc.sum(rows["size"]).as_py() or 0
         return rows
 
     spool.change(finished)
-    return Listing(items, size, schema, spool, tuple(sorted(unread)))
+    return Listing(items, size, schema, spool, tuple(sorted(unread)), dict(passed))
 
 
-def _unified(schema: pa.Schema, more: pa.Schema) -> pa.Schema:
-    try:
-        return pa.unify_schemas([schema, more], promote_options="permissive")
-    except pa.ArrowTypeError:
-        for field in more:
-            if field.name in schema.names and not _meet(schema.field(field.name).type, field.type):
-                raise UsageError(
-                    f"column {field.name!r} is {schema.field(field.name).type} in one input and {field.type} in "
-                    "another; make them alike, or say which columns to carry with --columns"
-                ) from None
-        raise
+class _Columns:
+    """The columns that inputs say of their items, each of a type that holds what all of them say."""
 
+    def __init__(self) -> None:
+        self._kinds: dict[str, pa.DataType] = {}
+        self._sources: dict[str, dict[pa.DataType, str]] = {}  # of each column: the first file with each type
 
-def _meet(one: pa.DataType, other: pa.DataType) -> bool:
-    try:
-        pa.unify_schemas([pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive")
-    except pa.ArrowTypeError:
-        return False
-    return True
+    def look_at(self, source: str, schema: pa.Schema) -> None:
+        """Learn the types of an input. Raises UsageError for one that does not go with those before it."""
+        for column in schema:
+            if column.name in tables.LISTED.names or column.name == _FIELDS.name:
+                continue
+            first = self._sources.setdefault(column.name, {})
+            if column.type in first:
+                continue
+            first[column.type] = source
+            before = self._kinds.get(column.name, column.type)
+            kind = unifying.united(before, column.type)
+            if kind is None:
+                raise UsageError(self._apart(column.name, column.type))
+            self._kinds[column.name] = kind
 
+    def schema(self) -> pa.Schema:
+        """The columns of LISTED, then these as Parquet gives them back."""
+        fields = []
+        for name, kind in self._kinds.items():
+            try:
+                fields.append(pa.field(name, unifying.stored(kind)))
+            except ValueError as error:
+                source = next(iter(self._sources[name].values()))
+                raise UsageError(f"column {name!r} of {source!r}: {error}; leave it out with --columns") from error
+        return pa.schema([*tables.LISTED, *fields])
 
-def _shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+    def shaped(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Rows with all the columns. Raises UsageError where a value would not stay what it is."""
+        columns = []
+        for column in schema:
+            if column.name not in rows.column_names:
+                columns.append(pa.nulls(len(rows), column.type))
+                continue
+            try:
+                columns.append(unifying.cast(rows[column.name], column.type))
+            except ValueError as error:
+                raise UsageError(f"{self._apart(column.name, rows[column.name].type)} ({error})") from error
+        return pa.table(columns, schema=schema)
+
+    def _apart(self, name: str, kind: pa.DataType) -> str:
+        """That a column has one type here, another there, and what to do about it."""
+        sources = self._sources[name]
+        others = {one: source for one, source in sources.items() if one != kind and not pa.types.is_null(one)}
+        apart = next((one for one in others if unifying.united(one, kind) is None), next(iter(others), None))
+        if apart is None:
+            return f"column {name!r} of {sources[kind]!r} is {kind}, which cannot be kept; leave it out with --columns"
+        return (
+            f"column {name!r} is {apart} in {sources[apart]!r} and {kind} in {sources[kind]!r}; "
+            "make them alike, or say which columns to carry with --columns"
+        )
 
 
 def _once(rows: pa.Table) -> pa.Table:
@@ -241,7 +296,7 @@ class _Fields:
 
 def _column(name: str) -> str:
     """The column of a field: its name, or with a prefix where MEDIA has a column of that name."""
-    return f"json_{name}" if name in tables.MEDIA.names or name in tables.LISTED.names or name == "fields" else name
+    return carried_name(name, "json_")
 
 
 def _kind(value: Any) -> str:

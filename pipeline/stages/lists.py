@@ -3,18 +3,23 @@
 What else a list says of its items is carried through, typed as the list has it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
 from pipeline import storage, tables
 from pipeline.errors import MediaError, RunError, TransientError, UndecodableError, UsageError
+from pipeline.stages import unifying
 from pipeline.storage import rows as parquet_rows
 
 URI_COLUMNS = ("uri", "url", "path", "file", "filename", "file_name", "filepath", "image_url", "image_path")
+LISTS, OWN_TABLES = "lists", "own tables"  # what is passed by in folders, besides files by suffix
 _ROWS_AT_A_TIME = 16_384
 _JSON_BLOCK_BYTES = 16 << 20  # a line must fit into it
 _TAKEN = frozenset([*tables.MEDIA.names, *tables.LISTED.names])
@@ -39,34 +44,80 @@ def read_list(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
     name = found.uri
     try:
         if name.lower().endswith(".parquet"):
-            yield from _of_parquet(found, options)
+            with parquet_rows.opened(name) as file:
+                yield from _of_parquet(found, file, options)
         else:
-            table = _table(name, options)
-            column = _uri_column(name, table.schema, options)
-            for start in range(0, len(table), _ROWS_AT_A_TIME):
-                yield from _named(found, table.slice(start, _ROWS_AT_A_TIME), column, start, options)
+            yield from _of_table(found, _table(name, options), options)
     except MediaError as error:
         raise UsageError(f"cannot read the list {name!r}: {error}") from error
 
 
-def read_rows(found: storage.Listed, options: ListOptions, by_name: bool = False) -> Iterator[Items]:
-    """The images in a Parquet file that a folder holds, or, `by_name`, that a list names.
+def carried_name(name: str, prefix: str = "list_") -> str:
+    """The name by which MEDIA carries a column: its own, or with a prefix where a column of ours has that name.
 
-    In a folder, files without image bytes are passed by, and so are neardup's own tables. What cannot be read is an
-    item that says why.
+    A name with the prefix gets another one where it would meet such a column: no two names become one.
     """
+    bare = name
+    while bare.startswith(prefix):
+        bare = bare.removeprefix(prefix)
+    return f"{prefix}{name}" if bare in _TAKEN or bare.startswith(tables.RESERVED) else name
+
+
+def read_rows(
+    found: storage.Listed, options: ListOptions, passed: Counter[str] | None = None, by_name: bool = False
+) -> Iterator[Items]:
+    """The images in a Parquet file that a folder holds, or, `by_name`, that a list names; or the items that it names.
+
+    In a folder, files without image bytes or the named column of uris are passed by, and so are neardup's own tables;
+    they are counted in `passed`. What cannot be read is an item that says why.
+    """
+    passed = Counter() if passed is None else passed
     try:
         with parquet_rows.opened(found.uri) as file:
             column = parquet_rows.bytes_column(file.schema_arrow, options.uri_column, sole=by_name)
-            if column and (by_name or not tables.is_ours(file.schema_arrow)):
+            if tables.is_ours(file.schema_arrow) and not by_name:
+                passed[OWN_TABLES] += 1
+            elif column:
                 yield from _held(found, file, column, options)
             elif by_name:
                 yield _failed(found, "it has no column of image bytes")
+            elif options.uri_column in file.schema_arrow.names:
+                yield from _of_parquet(found, file, options)
+            else:
+                passed[LISTS] += 1
     except TransientError as error:
         raise RunError(f"cannot list {found.uri!r}: {error}") from error
     except MediaError as error:
         yield _failed(found, str(error))
         yield Items([storage.Listed(found.uri, "unread", None, None, "", fault=str(error))], pa.table({}))
+
+
+def read_table(found: storage.Listed, options: ListOptions, passed: Counter[str]) -> Iterator[Items]:
+    """The items that a CSV or JSON file of a folder names in the column that is asked for.
+
+    One without that column, or that is no such file at all, is passed by: a folder holds other tables too.
+    """
+    table = None
+    if options.uri_column is not None:
+        try:
+            table = _table(found.uri, options)
+        except UsageError:
+            table = None
+        except TransientError as error:
+            raise RunError(f"cannot list {found.uri!r}: {error}") from error
+        except MediaError as error:
+            yield _failed(found, str(error))
+            return
+    if table is None or options.uri_column not in table.column_names:
+        passed[LISTS] += 1
+    else:
+        yield from _of_table(found, table, options)
+
+
+def _of_table(found: storage.Listed, table: pa.Table, options: ListOptions) -> Iterator[Items]:
+    column = _uri_column(found.uri, table.schema, options)
+    for start in range(0, len(table), _ROWS_AT_A_TIME):
+        yield from _named(found, table.slice(start, _ROWS_AT_A_TIME), column, start, options)
 
 
 def _failed(found: storage.Listed, fault: str) -> Items:
@@ -78,7 +129,8 @@ def _table(name: str, options: ListOptions) -> pa.Table:
     suffix = name.rsplit(".", 1)[-1].lower()
     try:
         if suffix == "txt":
-            lines = data.decode("utf-8-sig").splitlines()
+            # splitlines() would also cut a name at a form feed or a line separator
+            lines = data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
             return pa.table({options.uri_column or "uri": pa.array([one for one in lines if one.strip()], pa.string())})
         if suffix in ("csv", "tsv"):
             parse = pa.csv.ParseOptions(delimiter="," if suffix == "csv" else "\t", newlines_in_values=True)
@@ -97,7 +149,9 @@ def _uri_column(name: str, schema: pa.Schema, options: ListOptions) -> str:
         has = ", ".join(schema.names[:20]) or "none"
         missing = f"no column {options.uri_column!r}" if options.uri_column else "no column of uris such as uri or url"
         raise UsageError(f"the list {name!r} has {missing}; its columns are {has}: name one with --uri-column")
-    kind = schema.field(usual[0]).type
+    if schema.names.count(usual[0]) > 1:
+        raise UsageError(f"the list {name!r} has two columns named {usual[0]!r}; rename one")
+    kind = unifying.plain(schema.field(usual[0]).type)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise UsageError(f"column {usual[0]!r} of the list {name!r} holds {kind}, not uris; choose with --uri-column")
     return usual[0]
@@ -106,20 +160,24 @@ def _uri_column(name: str, schema: pa.Schema, options: ListOptions) -> str:
 def _listed(found: storage.Listed, uris: pa.ChunkedArray, first: int) -> list[storage.Listed]:
     base = found.uri.rsplit("/", 1)[0]
     texts = uris.to_pylist()
-    for number, text in enumerate(texts):
-        if text and (why := storage.secret_in(text)):
-            raise UsageError(
-                f"row {first + number + 1} of the list {found.uri!r} holds a url with {why}, which would stand in "
-                "every table; give it through the store's own configuration"
-            )
-    named = [storage.resolved(text, base) for text in texts if text]
+    faults = [_fault(text) for text in texts]
+    named = [storage.resolved(text, base) for text, fault in zip(texts, faults, strict=True) if fault is None]
     objects = storage.list_objects(named)
     return [
         next(objects)
-        if text
-        else found._replace(uri=storage.numbered(found.uri, first + number), kind="image", fault="its row has no uri")
-        for number, text in enumerate(texts)
+        if fault is None
+        else found._replace(uri=storage.numbered(found.uri, first + number), kind="image", fault=fault)
+        for number, fault in enumerate(faults)
     ]
+
+
+def _fault(text: str | None) -> str | None:
+    """Why a row of a list names no item that can be worked on; None where it does."""
+    if not text:
+        return "its row has no uri"
+    if why := storage.secret_in(text):
+        return f"its row holds a url with {why}; give it through the store's own configuration"
+    return None
 
 
 def _named(found: storage.Listed, rows: pa.Table, column: str, first: int, options: ListOptions) -> Iterator[Items]:
@@ -148,39 +206,72 @@ def _together(said: pa.Table, more: pa.Table) -> pa.Table:
 
 
 def _carried(name: str, rows: pa.Table, without: str, options: ListOptions) -> pa.Table:
-    wanted = [one for one in rows.column_names if one != without]
+    wanted = [one for one in rows.column_names if one not in (without, tables.RESERVED)]
     if options.columns is not None:
         wanted = [one for one in wanted if one in options.columns]
-    names = [f"list_{one}" if one in _TAKEN else one for one in wanted]  # MEDIA has a column of that name
-    if len(set(names)) < len(wanted):
-        twice = next(one for one in names if names.count(one) > 1)
+    if len(set(wanted)) < len(wanted):
+        twice = next(one for one in wanted if wanted.count(one) > 1)
         raise UsageError(f"the list {name!r} has two columns named {twice!r}; rename one")
     if not wanted:
-        return pa.table({"": rows[without]}).select([])
-    return pa.table({one: _plain(rows[column]) for one, column in zip(names, wanted, strict=True)})
+        return rows.select([])
+    return pa.table({carried_name(one): _carried_values(name, one, rows[one]) for one in wanted})
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_null(kind):
-        return column.cast(pa.string())
-    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
+def _carried_values(name: str, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        plain = unifying.cast(values, unifying.plain(values.type))
+    except ValueError as error:
+        raise UsageError(
+            f"column {column!r} of the list {name!r} cannot be carried: {error}; leave it out with --columns"
+        ) from error
+    return pa.chunked_array([_shown(chunk) for chunk in plain.chunks], plain.type)
+
+
+def _shown(values: pa.Array) -> pa.Array:
+    """Values without what must not be written down of the urls in them."""
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        urls = pc.fill_null(pc.match_substring_regex(values, r"://[^/]*@|[?&]"), False)
+        if not pc.any(urls).as_py():
+            return values
+        texts = values.to_pylist()
+        for number in np.flatnonzero(urls.to_numpy(zero_copy_only=False)).tolist():
+            if storage.secret_in(texts[number]):
+                texts[number] = storage.redacted(texts[number])
+        return pa.array(texts, kind)
+    if pa.types.is_struct(kind):
+        fields = [_shown(values.field(number)) for number in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=values.is_null()) if fields else values
+    if pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _shown_list(values)
+    return values
+
+
+def _shown_list(values: pa.Array) -> pa.Array:
+    held = values.values
+    clean = _shown(held)
+    if clean is held or clean.equals(held):
+        return values
+    rows = values.to_pylist()  # seldom: only where there is a credential
+    texts = iter(clean.slice(values.offsets[0].as_py()).to_pylist())
+    if not pa.types.is_map(values.type):
+        return pa.array([None if row is None else [next(texts) for _ in row] for row in rows], values.type)
+    return pa.array([None if row is None else [tuple(next(texts).values()) for _ in row] for row in rows], values.type)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
 
-def _of_parquet(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
-    with parquet_rows.opened(found.uri) as file:
-        schema = file.schema_arrow
-        if holds_bytes := _bytes_column(schema, options):
-            yield from _held(found, file, holds_bytes, options)
-            return
-        column = _uri_column(found.uri, schema, options)
-        first = 0
-        for batch in _batches(file, [column, *_others(schema, column, options)]):
-            yield from _named(found, pa.Table.from_batches([batch]), column, first, options)
-            first += len(batch)
+def _of_parquet(found: storage.Listed, file: pa.parquet.ParquetFile, options: ListOptions) -> Iterator[Items]:
+    schema = file.schema_arrow
+    if holds_bytes := _bytes_column(schema, options):
+        yield from _held(found, file, holds_bytes, options)
+        return
+    column = _uri_column(found.uri, schema, options)
+    first = 0
+    for batch in _batches(file, [column, *_others(schema, column, options)]):
+        yield from _named(found, pa.Table.from_batches([batch]), column, first, options)
+        first += len(batch)
 
 
 def _held(
@@ -198,7 +289,7 @@ def _held(
         numbers = range(first, first + len(batch))
         yield Items(
             [_row(found, number, int(sizes[number]), holds_bytes) for number in numbers],
-            _carried_beside(found.uri, pa.Table.from_batches([batch]), column, len(batch), options),
+            _carried(found.uri, pa.Table.from_batches([batch]), column, options),
         )
         first += len(batch)
 
@@ -212,7 +303,9 @@ def _others(schema: pa.Schema, column: str, options: ListOptions) -> list[str]:
 def _batches(file: pa.parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     if columns:
         try:
-            yield from file.iter_batches(_ROWS_AT_A_TIME, columns=list(columns))
+            tops = list(dict.fromkeys(_top(file.schema_arrow, column) for column in columns))
+            for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=list(columns)):
+                yield batch.select(tops) if len(set(batch.schema.names)) == batch.num_columns else batch
         except MediaError:
             raise
         except (pa.ArrowException, OSError) as error:  # Arrow says OSError of pages that it cannot unpack
@@ -220,7 +313,12 @@ def _batches(file: pa.parquet.ParquetFile, columns: Sequence[str]) -> Iterator[p
         return
     for start in range(0, file.metadata.num_rows, _ROWS_AT_A_TIME):  # nothing but bytes: nothing to read yet
         rows = min(_ROWS_AT_A_TIME, file.metadata.num_rows - start)
-        yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[""])
+        yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[tables.RESERVED])
+
+
+def _top(schema: pa.Schema, column: str) -> str:
+    """The column of the table that a path of columns is in."""
+    return column if column in schema.names else column.removesuffix(".path")
 
 
 def _bytes_column(schema: pa.Schema, options: ListOptions) -> str | None:
@@ -234,11 +332,3 @@ def _bytes_column(schema: pa.Schema, options: ListOptions) -> str | None:
 def _row(found: storage.Listed, number: int, size: int, column: str) -> storage.Listed:
     place = storage.Member(found.uri, "row", number, size, 0, None, column)
     return found._replace(uri=storage.numbered(found.uri, number), kind="image", size=None, member=place)
-
-
-def _carried_beside(name: str, rows: pa.Table, column: str, length: int, options: ListOptions) -> pa.Table:
-    """What is carried of rows with bytes: the path in a struct of bytes and path is their original name."""
-    carried = _carried(
-        name, rows.append_column("", pa.nulls(length)) if "" not in rows.column_names else rows, "", options
-    )
-    return carried.drop_columns([column]) if column in carried.column_names else carried

@@ -24,6 +24,7 @@ from pipeline.stages.listing import Listing, Unread
 from pipeline.stages.spool import Spool, together
 
 KEY = ["uri", "version"]
+_PART_NUMBER, _ROW_NUMBER = f"{tables.RESERVED}part", f"{tables.RESERVED}row"  # where a row of the spools comes from
 _PART = re.compile(
     r"(media|groups|hubs|matches|originals|metrics|rates|curves|(hashes|pairs|joined|near|altered|distances)/hasher=[^/]+)"
     r"/part-[0-9a-f]{24}\.parquet"
@@ -294,7 +295,7 @@ def _known(listed: pa.Table, keys: pa.Table, chosen: np.ndarray, new_parts: int,
     Of content that is known to have changed, nothing was known.
     """
     kept = np.full(len(listed), -1)
-    part = keys["part"].to_numpy()
+    part = keys[_PART_NUMBER].to_numpy()
     tried = np.flatnonzero((part[chosen] < new_parts) & keys["error_class"].is_valid().to_numpy()[chosen])
     if not len(tried):
         return kept
@@ -318,7 +319,7 @@ def _known(listed: pa.Table, keys: pa.Table, chosen: np.ndarray, new_parts: int,
 
 def _below_unread(listed: pa.Table, keys: pa.Table, unread: Sequence[Unread], live: np.ndarray) -> tuple[Any, Any]:
     """The live rows of items that are not listed, in places that could not be read: their numbers, and why."""
-    waiting = live[keys["part"].to_numpy()]
+    waiting = live[keys[_PART_NUMBER].to_numpy()]
     waiting &= ~pc.is_in(keys["uri"], listed["uri"].combine_chunks()).to_numpy()
     rows, why = [], []
     folders = sorted(unread, key=lambda place: -len(place.uri))
@@ -383,8 +384,8 @@ class _Candidates:
         """The rows of one part."""
         self._wanted.append(np.zeros(len(rows), bool))
         self._said_alike.append("stale" in rows.schema.names and _carried(rows.schema).equals(self._said))
-        rows = rows.replace_schema_metadata(None).append_column("part", pa.array(np.full(len(rows), number)))
-        self.spool.add(rows.append_column("row", pa.array(np.arange(len(rows)))))
+        rows = rows.replace_schema_metadata(None).append_column(_PART_NUMBER, pa.array(np.full(len(rows), number)))
+        self.spool.add(rows.append_column(_ROW_NUMBER, pa.array(np.arange(len(rows)))))
 
     @property
     def _said(self) -> pa.Schema:
@@ -395,7 +396,7 @@ class _Candidates:
 
         The first `new_parts` are those of this run.
         """
-        columns = [*KEY, "part", "row", "error_class", "error"]
+        columns = [*KEY, _PART_NUMBER, _ROW_NUMBER, "error_class", "error"]
         keys = pa.concat_tables([part.select(columns) for part in parts]) if parts else None
         chosen = _first_matches(listed, keys) if keys else np.full(len(listed), -1)
         if (chosen < 0).any():
@@ -416,7 +417,7 @@ class _Candidates:
             listed, stale = pa.concat_tables([listed, rows]), [*stale, *why]
             chosen = np.concatenate([chosen, unlisted])
         keys = keys.take(pa.array(chosen))
-        part, row = keys["part"].to_numpy(), keys["row"].to_numpy()
+        part, row = keys[_PART_NUMBER].to_numpy(), keys[_ROW_NUMBER].to_numpy()
         self._want(part, row)
         self._note_news(listed.append_column("stale", pa.array(stale, pa.string())), parts, chosen, part, row)
         decoded = keys.select(KEY).append_column("stale", pa.array(stale, pa.string()))
@@ -440,7 +441,7 @@ class _Candidates:
             changed |= _differ(old[name], new[name])
         for number in np.unique(part[changed]):
             rows = np.flatnonzero(changed & (part == number))
-            news = new.take(pa.array(rows)).append_column("row", pa.array(row[rows]))
+            news = new.take(pa.array(rows)).append_column(_ROW_NUMBER, pa.array(row[rows]))
             self._news.setdefault(int(number), []).append(news)
 
     def choose_hashes(self, decoded: pa.Table, parts: Sequence[pa.Table], asked: str | None) -> pa.Table:
@@ -457,9 +458,11 @@ class _Candidates:
         if rows is None:
             return missing
         has = best >= 0
-        winners = decoded.filter(pa.array(has)).append_column("part", rows["part"].take(pa.array(best[has])))
-        wanted = rows.join(winners.select([*KEY, "part"]), [*KEY, "part"], join_type="left semi")
-        self._want(wanted["part"].to_numpy(), wanted["row"].to_numpy())
+        winners = decoded.filter(pa.array(has)).append_column(
+            _PART_NUMBER, rows[_PART_NUMBER].take(pa.array(best[has]))
+        )
+        wanted = rows.join(winners.select([*KEY, _PART_NUMBER]), [*KEY, _PART_NUMBER], join_type="left semi")
+        self._want(wanted[_PART_NUMBER].to_numpy(), wanted[_ROW_NUMBER].to_numpy())
         return missing
 
     def _want(self, part: np.ndarray, row: np.ndarray) -> None:
@@ -531,9 +534,14 @@ def _first_matches(left: pa.Table, right: pa.Table) -> np.ndarray:
 
 def _differ(one: pa.ChunkedArray, other: pa.ChunkedArray) -> np.ndarray:
     """Which values differ, nulls being alike: bool (n,)."""
-    if pa.types.is_nested(one.type):
-        return np.array([a != b for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)], bool)
+    if pa.types.is_nested(one.type):  # as text, in which no number (NaN) is the same as itself
+        pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
+        return np.array([repr(a) != repr(b) for a, b in pairs], bool)
+    if pa.types.is_float16(one.type):  # which Arrow does not compare
+        one, other = one.cast(pa.float32()), other.cast(pa.float32())
     alike = pc.fill_null(pc.equal(one, other), False).to_numpy()
+    if pa.types.is_floating(one.type):
+        alike = alike | pc.fill_null(pc.and_(pc.is_nan(one), pc.is_nan(other)), False).to_numpy()
     missing = one.is_null().to_numpy(), other.is_null().to_numpy()
     return np.asarray(~(alike | (missing[0] & missing[1])))
 
@@ -541,7 +549,7 @@ def _differ(one: pa.ChunkedArray, other: pa.ChunkedArray) -> np.ndarray:
 def _with_news(rows: pa.Table, news: pa.Table, said: pa.Schema) -> pa.Table:
     """The rows of a MEDIA part with what the listing says of them now."""
     source = np.arange(len(rows))
-    source[news["row"].to_numpy()] = len(rows) + np.arange(len(news))
+    source[news[_ROW_NUMBER].to_numpy()] = len(rows) + np.arange(len(news))
     columns: dict[str, pa.ChunkedArray] = {}
     for one in [*tables.MEDIA, *said]:
         if one.name in news.column_names:

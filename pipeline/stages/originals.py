@@ -61,7 +61,11 @@ def write_originals(root: str, rule: Rule, category: str, noop: str) -> tuple[li
     manifest = storage.read_manifest(root)
     named = category.partition(":")[2] if category.startswith("column:") else "uri"
     columns = list(dict.fromkeys(["uri", "sha256", "error_class", named]))
-    media = tables.read_table(root, manifest.get("media", []), tables.MEDIA, columns)
+    parts = manifest.get("media", [])
+    kinds = {kind.name: kind for kind in tables.MEDIA}
+    if named not in kinds:  # what the lists say of items has one type in all parts
+        kinds |= {kind.name: kind for part in parts[:1] for kind in tables.schema_of(root, part)}
+    media = tables.read_table(root, parts, pa.schema([kinds[column] for column in columns]))
     media = media.filter(pc.is_null(media["error_class"])).sort_by("uri").combine_chunks()
     of = categories(media, category)
     names, codes = np.unique(of.astype(str), return_inverse=True)

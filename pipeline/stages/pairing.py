@@ -137,7 +137,7 @@ def reach_of(maker: Maker, prepared: Prepared) -> Reach:
 def check_block_rule(rule: str) -> None:
     """Raises UsageError unless the rule is `folder`, `column:NAME` or `pattern:REGEX`."""
     kind, _, rest = rule.partition(":")
-    if rule != "folder" and not (kind in ("column", "pattern") and rest):
+    if rule != "folder" and not rule.startswith("column:") and not (kind == "pattern" and rest):
         raise UsageError(f"unknown --block-by {rule!r}; give folder, column:NAME or pattern:REGEX")
     try:
         re.compile(rest if kind == "pattern" else "")
@@ -169,7 +169,12 @@ def _blocks(root: str, uris: pa.Array, rule: str) -> np.ndarray:
         if column in tables.columns_of(root, part):
             rows = tables.read_part(root, part, ["uri", column] if column != "uri" else ["uri"])
             names += rows["uri"].cast(uris.type).chunks
-            keys += rows[column].cast(pa.string()).chunks
+            try:
+                keys += rows[column].cast(pa.string()).chunks
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise UsageError(
+                    f"--block-by {rule!r}: it is {rows[column].type}, which is no text or number"
+                ) from error
     place = pc.index_in(uris, pa.concat_arrays(names))
     return _codes(pa.concat_arrays(keys).take(place))
 

@@ -4,7 +4,7 @@ Media are found by their suffix, in folders, globs and archives; what is named d
 """
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -21,7 +21,7 @@ from pipeline.storage.members import Member, address
 from pipeline.storage.objects import Facts, facts, facts_of
 from pipeline.storage.retrying import patiently, translated
 from pipeline.storage.sidecars import Sidecars
-from pipeline.storage.urls import absolute, braced, is_local, local, open_filesystem
+from pipeline.storage.urls import absolute, braced, file_path, file_uri, is_local, local, open_filesystem
 
 # what media.decode_image reads
 _IMAGES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx"
@@ -32,6 +32,8 @@ _VIDEOS = (
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_IMAGES.split()), frozenset(_VIDEOS.split())
 _MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 LIST_SUFFIXES = frozenset(["txt", "csv", "tsv", "jsonl", "ndjson", "parquet"])
+_TABLE_SUFFIXES = LIST_SUFFIXES - {"txt", "parquet"}  # that have columns: a list in a folder is known by them
+_PASSED, _PASSED_SUFFIXES = "passed", 200  # kind of a file that is no media, different suffixes that are counted
 _PAGE = 1000
 _LOOKUPS = 32  # under way at a time
 _ARCHIVES = 4  # the same of archives that are looked through
@@ -41,7 +43,7 @@ class Listed(NamedTuple):
     """One object found in an input. `version` changes whenever the content may have: etag, else mtime and size."""
 
     uri: str
-    kind: str  # image, video; list: a file that names or holds items; rows: a Parquet file that may hold some;
+    kind: str  # image, video; list: a file that names or holds items; rows, table: a Parquet or other file in a folder;
     # unread: a folder or container of which nobody knows all that it holds, `fault` says why
     size: int | None  # None where the store does not say
     mtime: datetime | None
@@ -51,22 +53,30 @@ class Listed(NamedTuple):
     fields: dict[str, Any] | None = None  # what a sidecar says of it
 
 
-def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[Listed]:
+def list_media(
+    inputs: Sequence[str], exclude: Sequence[str] = (), passed: Counter[str] | None = None
+) -> Iterator[Listed]:
     """Every media object of the inputs, in their order, and files that name or hold others; a uri may come twice.
 
-    Folders are walked recursively and give the files whose suffix is known: media, archives (which are opened), and
-    Parquet files, as `rows`. Lists are lists where they are named directly, or by a glob that ends with their suffix.
-    Links to files count, links to folders are not followed, devices and pipes are no media. Patterns of `exclude` are
-    held against the path below the input, or in an archive; without a slash, against any part of it. A folder below the
-    input that cannot be read, and an archive that is damaged, are also listed as `unread`. Raises UsageError for an
-    input that does not exist or may not be read, RunError where its store fails.
+    Folders are walked recursively and give the files whose suffix is known: media, archives (which are opened), Parquet
+    files, as `rows`, and other tables, as `table`; what is passed by is counted by suffix in `passed`. Lists are lists
+    where they are named directly, or by a glob that ends with their suffix. Links to files count, links to folders are
+    not followed, devices and pipes are no media. Patterns of `exclude` are held against the path below the input, or in
+    an archive; without a slash, against any part of it. A folder below the input that cannot be read, and an archive
+    that is damaged, are also listed as `unread`. Raises UsageError for an input that does not exist or may not be read,
+    RunError where its store fails.
     """
     for given in chain.from_iterable(map(braced, inputs)):
         root = absolute(given)
         try:
             found = (one for one in _found(root, given) if not _excluded(_within(one), root, exclude))
             for held in open_archives(found):
-                yield from (one for one in held if not _excluded(one.uri, root, exclude))
+                for one in held:
+                    if not _excluded(one.uri, root, exclude):
+                        if one.kind != _PASSED:
+                            yield one
+                        elif passed is not None:
+                            _count(passed, one.uri)
         except MissingError as error:
             raise UsageError(f"cannot read {given!r}: {error.args[0]}") from error
         except OSError as error:  # what a walk raises; TransientError is one
@@ -78,6 +88,12 @@ def list_media(inputs: Sequence[str], exclude: Sequence[str] = ()) -> Iterator[L
 def _within(one: Listed) -> str:
     """What patterns are held against: of a folder that could not be read, anything in it."""
     return f"{one.uri}/_" if one.kind == "unread" else one.uri
+
+
+def _count(passed: Counter[str], uri: str) -> None:
+    name = uri.rpartition("/")[2]
+    suffix = f".{_suffix(name)}" if "." in name.lstrip(".") else "no suffix"
+    passed[suffix if suffix in passed or len(passed) < _PASSED_SUFFIXES else "other suffixes"] += 1
 
 
 def _excluded(uri: str, root: str, patterns: Sequence[str]) -> bool:
@@ -104,7 +120,7 @@ UNKNOWN, MISSING = "unknown", "missing"  # versions of what could not be looked 
 
 def _looked_up(uri: str) -> Listed:
     try:
-        if (named := address(uri)) and not (is_local(uri) and Path(uri.removeprefix("file://")).exists()):
+        if (named := address(uri)) and not (is_local(uri) and Path(file_path(uri)).exists()):
             member, size = located(uri, named)
             of = facts(member.container)
             return Listed(uri, kind_of(uri), size, of.mtime, of.version, member)
@@ -145,7 +161,7 @@ def _found(root: str, given: str) -> Iterator[Listed]:
                 raise
             why = "no such file or folder" if "gone" in str(error) else "cannot read"
             raise UsageError(f"{why}: {given!r}") from error
-        yield from _globbed(filesystem, root, path, given)
+        yield from _globbed(filesystem, root, given)
         return
     if info["type"] == "directory":
         yield from _walked(filesystem, root, path)
@@ -155,15 +171,15 @@ def _found(root: str, given: str) -> Iterator[Listed]:
         yield _listed(facts_of(info), root)
 
 
-def _globbed(filesystem: Any, root: str, path: str, given: str) -> Iterator[Listed]:
+def _globbed(filesystem: Any, root: str, given: str) -> Iterator[Listed]:
     """What matches a pattern, and what lies in folders that match."""
-    pattern = path if is_local(root) else root.rstrip("/")
+    pattern = root.removeprefix("file://").rstrip("/")
     base = pattern[: re.search(r"[*?[]", pattern).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
     matches, below = re.compile(glob_translate(pattern)), re.compile(glob_translate(pattern.rstrip("/") + "/**"))
     lists = _suffix(pattern) in LIST_SUFFIXES
     none = True
     start = base or "/"
-    for name, info in _files(filesystem, root, open_filesystem(start)[1] if not is_local(root) else start):
+    for name, info in _files(filesystem, root, open_filesystem(start)[1] if not is_local(root) else file_path(start)):
         shown = name if not is_local(root) else name.removeprefix("file://")
         if info["type"] == "unread":
             if _may_hold(pattern, shown):
@@ -207,10 +223,13 @@ def _unread(place: str, why: str) -> Listed:
 
 def _passed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[Listed]:
     """A file that was come by, if it is or may hold media by its suffix."""
-    rows = _suffix(name) == "parquet"
-    if (has_media_suffix(name) or rows or is_archive(name)) and _is_file(filesystem, info):
+    suffix = _suffix(name)
+    kind = "rows" if suffix == "parquet" else "table" if suffix in _TABLE_SUFFIXES else None
+    if not (has_media_suffix(name) or kind or is_archive(name)):
+        yield Listed(name, _PASSED, None, None, "")
+    elif _is_file(filesystem, info):
         listed = _listed(facts_of(info), name)
-        yield listed._replace(kind="rows") if rows else listed
+        yield listed._replace(kind=kind) if kind else listed
 
 
 def _suffix(name: str) -> str:
@@ -247,7 +266,7 @@ def _files(filesystem: Any, root: str, path: str) -> Iterator[tuple[str, dict[st
 
 
 def _uri_of(filesystem: Any, name: str) -> str:
-    return "file://" + name if filesystem is local() else str(filesystem.unstrip_protocol(name))
+    return file_uri(name) if filesystem is local() else str(filesystem.unstrip_protocol(name))
 
 
 def _keys(filesystem: Any, root: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

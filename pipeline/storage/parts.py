@@ -13,7 +13,7 @@ from fsspec.spec import AbstractBufferedFile
 from pipeline.errors import MissingError, NeardupError, OutputError, RefusedError, RunError
 from pipeline.storage.objects import open_file
 from pipeline.storage.retrying import first_line, patiently, translated
-from pipeline.storage.urls import is_local, local_path, open_filesystem
+from pipeline.storage.urls import escaped, is_local, local_path, open_filesystem
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet; no reader's glob matches it
@@ -60,7 +60,8 @@ def _unfinished_file(filesystem: Any, path: str, on_disk: bool) -> Iterator[Any]
             raise
         return
     final = Path(path)
-    unfinished = final.with_name(f"{final.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    shortened = final.name.encode(errors="ignore")[:200].decode(errors="ignore")  # so that the whole is no longer
+    unfinished = final.with_name(f"{shortened}.{secrets.token_hex(4)}{TEMPORARY}")  # than a file system takes
     try:
         with _new_file(unfinished) as file:
             yield file
@@ -129,7 +130,8 @@ def list_folder(folder: str) -> dict[str, int]:
             return []
 
     found = reported(f"list {folder}", attempt if is_local(folder) else lambda: patiently(attempt))
-    return {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
+    names = {info["name"].rsplit("/", 1)[1]: int(info["size"] or 0) for info in found if info["type"] == "file"}
+    return {escaped(name): size for name, size in names.items()} if is_local(folder) else names
 
 
 def list_names(root: str) -> list[str]:
@@ -138,7 +140,8 @@ def list_names(root: str) -> list[str]:
     filesystem.invalidate_cache()
     prefix = filesystem._strip_protocol(path).rstrip("/") + "/"
     names = reported(f"list {root}", lambda: patiently(lambda: filesystem.find(path)))
-    return sorted(name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
+    whole = (name.removeprefix(prefix) for name in names if not name.endswith(TEMPORARY) and name != path)
+    return sorted(map(escaped, whole) if is_local(root) else whole)
 
 
 def total_size(root: str, names: Collection[str]) -> int:

@@ -2,6 +2,8 @@
 
 A *uri* is absolute and as fsspec opens it; local paths are `file:///…` with nothing escaped, so that a name such as
 `a%20b.jpg` and the name `a b.jpg` stay two items. No character of a name is special: `#`, `?` and `::` are parts of it.
+Only a byte that is no UTF-8, which no table can hold, is written as `\\xE9`; so is the backslash of a name that has
+these four characters itself (`\\x5CxE9`), so that each name has one uri, and each uri names one file.
 """
 
 import os
@@ -26,6 +28,8 @@ SILENCE_S = 25.0  # and between two bytes, the first one too
 _S3 = ("s3", "s3a")
 _WEB = ("http", "https")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_ESCAPED = re.compile(r"\\x([0-9A-F]{2})")
+_UNWRITABLE = re.compile(r"[\ud800-\udfff]+|\\(?=x[0-9A-F]{2})")  # bytes that are no UTF-8, and what reads as one
 _CHAIN = re.compile(r"[a-z0-9_]+::")  # a chain of filesystems, such as simplecache::s3://…
 _DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs", "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub"}
 _DRIVERS |= dict.fromkeys(("az", "abfs", "adl", "abfss"), "adlfs") | {"oss": "ossfs", "smb": "smbprotocol"}
@@ -40,8 +44,8 @@ def absolute(path: str) -> str:
     credentials.
     """
     if path.startswith("file://"):
-        path = path.removeprefix("file://")
-    elif "://" in path:
+        return "file://" + os.path.abspath(Path(path.removeprefix("file://")).expanduser())  # noqa: PTH100
+    if "://" in path:
         protocol = path.split("://", 1)[0].split("::")[-1]
         if protocol not in fsspec.available_protocols():
             raise UsageError(f"unknown protocol {protocol!r} in {path!r}; known are file, s3, memory, http, …")
@@ -52,7 +56,29 @@ def absolute(path: str) -> str:
         except ImportError as error:
             raise UsageError(f"cannot open {path!r}: {_what_to_install(protocol, error)}") from error
         return path.rstrip("/")
-    return "file://" + os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+    return file_uri(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
+
+
+def file_uri(path: str) -> str:
+    """The uri of an absolute path of this machine."""
+    return f"file://{escaped(path)}"
+
+
+def escaped(path: str) -> str:
+    """A local path as a text that any table can hold; see the top of this module."""
+    if path.isascii() and "\\" not in path:
+        return path
+    return _UNWRITABLE.sub(lambda at: "".join(f"\\x{byte:02X}" for byte in os.fsencode(at[0])), path)
+
+
+def file_path(uri: str) -> str:
+    """The path, as this machine has it, of a local uri."""
+    path = uri.removeprefix("file://")
+    if "\\x" not in path:
+        return path
+    pieces = _ESCAPED.split(path)  # texts, and between them the digits of bytes
+    data = [bytes.fromhex(one) if number % 2 else os.fsencode(one) for number, one in enumerate(pieces)]
+    return os.fsdecode(b"".join(data))
 
 
 def resolved(text: str, base: str) -> str:
@@ -63,7 +89,8 @@ def resolved(text: str, base: str) -> str:
     if "://" in text and not text.startswith("file://"):
         return text
     if text.startswith(("/", "file://")) or base.startswith("file://"):
-        path = os.path.join(base.removeprefix("file://"), text.removeprefix("file://"))  # noqa: PTH118 - keeps the text
+        path = text.removeprefix("file://") if text.startswith("file://") else escaped(text)
+        path = os.path.join(base.removeprefix("file://"), path)  # noqa: PTH118 - keeps the text
         return "file://" + os.path.abspath(path)  # noqa: PTH100
     return f"{base}/{text.removeprefix('./')}"
 
@@ -71,7 +98,7 @@ def resolved(text: str, base: str) -> str:
 def braced(given: str) -> Iterator[str]:
     """The names that braces stand for, as a shell and WebDataset read them: `a-{08..10}` is a-08, a-09 and a-10."""
     found = _BRACES.search(given)
-    if not found or (is_local(absolute(given)) and Path(given.removeprefix("file://")).exists()):
+    if not found or ((path := local_path(absolute(given))) and path.exists()):
         yield given
         return
     first, last = found[1], found[2]
@@ -81,7 +108,7 @@ def braced(given: str) -> Iterator[str]:
 
 def local_path(uri: str) -> Path | None:
     """The path of a local uri, None for any other store."""
-    return Path(uri.removeprefix("file://")) if uri.startswith("file://") else None
+    return Path(file_path(uri)) if uri.startswith("file://") else None
 
 
 def is_inside(uri: str, folder: str) -> bool:
@@ -126,7 +153,7 @@ def _what_to_install(protocol: str, error: ImportError) -> str:
 
 def _opened(uri: str, streams: bool) -> tuple[Any, str]:
     if uri.startswith("file://"):  # never through the url parser: a local name may hold '::' or '#'
-        return local(), uri.removeprefix("file://")
+        return local(), file_path(uri)
     protocol, _, path = uri.partition("://")
     if protocol in _S3:
         return _s3(protocol, streams, os.getpid()), path
