@@ -26,7 +26,7 @@ class Mapper(Protocol):
 
 
 def in_process(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]:
-    """Run the tasks here, one after another; all are tried, unless all would fail, then failures are raised together."""
+    """Run the tasks here, one after another; all are tried, unless all would fail; failures are raised together."""
     failures = _Failures(1)
     for task in tasks:
         try:
