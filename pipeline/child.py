@@ -440,6 +440,11 @@ class Inline:
 
 def serve(board_file: int) -> None:
     """Serve items from standard input until it ends. The entry point of the child process."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # sent to all processes of a terminal or a service: the caller ends us
+        signal.signal(number, signal.SIG_IGN)
     notes = _Notes(_board(board_file))
     incoming = os.fdopen(os.dup(0), "rb", buffering=_PIPE_BYTES)
     outgoing = os.dup(1)
