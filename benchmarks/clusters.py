@@ -157,8 +157,8 @@ def heading(arguments: argparse.Namespace, net: Network, items: int) -> list[str
         f"By `benchmarks/clusters.py` on {platform.machine()} with {os.cpu_count()} cores, {versions}. Machines by "
         f"{net.form}: a scheduler, {disturbances.WORKERS} workers of {arguments.threads} thread(s), and the command; "
         f"SeaweedFS is all they share. `{arguments.folder.name}` holds {items} pictures, a slice {arguments.items} "
-        f"items; things happen when {disturbances.RECEIPTS} slices are written. *Rows equal*: all live rows of all tables are "
-        "those of a run with `--cluster none`. *Read again*: items that were read more often than in an undisturbed "
+        f"items; things happen when {disturbances.RECEIPTS} slices are written. *Rows equal*: all live rows of all "
+        "tables are those of a run with `--cluster none`. *Read again*: items that were read more often than in an undisturbed "
         "run. Where the command was run twice, both exit codes and times are shown."
     )
     return [
