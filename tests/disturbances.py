@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from machines import Cluster, Done, Gate, Machine, Run, add_machine, live_rows, other_version
 
+WORKERS = 2
 RECEIPTS = 3  # written before anything happens
 OTHER_VERSION = "9.9.9"
 PHOTOS = "inputs/photos/"  # their prefix in the store
@@ -23,7 +24,6 @@ class Laboratory:
     gate: Gate
     driver: Machine
     jobs: dict[str, tuple[str, ...]]  # name → the command, without its output and cluster
-    workers: int = 2
     outputs: int = 0
     expected: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class _Job:
 
     def __init__(self, laboratory: Laboratory, job: str) -> None:
         self.laboratory, self.job = laboratory, job
-        laboratory.cluster.start(laboratory.workers)
+        laboratory.cluster.start(WORKERS)
         laboratory.outputs += 1
         self.output = f"s3://outputs/{laboratory.outputs}-{job}"
         self.done: list[Done] = []
@@ -173,7 +173,7 @@ def scheduler_killed(laboratory: Laboratory, job: str) -> Outcome:
     run = work.until_the_middle()
     laboratory.cluster.kill_scheduler()
     work.end(run)
-    laboratory.cluster.start(laboratory.workers)
+    laboratory.cluster.start(WORKERS)
     work.end(work.start())
     return work.outcome()
 
@@ -190,7 +190,7 @@ def command_killed(laboratory: Laboratory, job: str) -> Outcome:
 
 def _of_another_version(laboratory: Laboratory, wait: bool = True) -> Machine:
     cluster = laboratory.cluster
-    cluster.start(laboratory.workers)
+    cluster.start(WORKERS)
     machine = add_machine(cluster.net, "other")
     other_version(machine.tree / "site", OTHER_VERSION)
     cluster.launch(machine, PYTHONPATH=str(machine.home / "site"))
