@@ -152,7 +152,8 @@ def first_line(error: BaseException) -> str:
 
 def _signs_of(error: BaseException) -> _Signs:
     chain = list(_causes(error))
-    answers = [one for cause in chain for one in [_answer_of(cause)] if one is not None]
+    cut = any(type(one).__module__ == "aiohttp.http_exceptions" for one in chain)  # its "400" is of no server
+    answers = [] if cut else [one for cause in chain for one in [_answer_of(cause)] if one is not None]
     status = next((status for status, _, _ in answers if status), None)
     code = next((code for _, code, _ in answers if code and not code.isdigit()), "")
     headers = next((headers for _, _, headers in answers if headers), None)
