@@ -20,7 +20,6 @@ from pipeline.storage.copies import Opener, copy
 from pipeline.storage.listing import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,
-    MISSING,
     UNKNOWN,
     VIDEO_SUFFIXES,
     Listed,
@@ -52,7 +51,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "LIST_SUFFIXES",
     "MANIFEST",
-    "MISSING",
     "TEMPORARY",
     "UNKNOWN",
     "VIDEO_SUFFIXES",
