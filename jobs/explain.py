@@ -21,6 +21,8 @@ def show_explained(found: dict[str, Any]) -> None:
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("media", _media(found["media"]))]
+    if found["media"].get("stale"):
+        lines.append(("stale", f"as an earlier run read it; the last could not: {found['media']['stale']}"))
     for spec, rows in found["hashes"].items():
         for row in rows:
             variant = "" if row["variant"] == "r0" else f" {row['variant']}"

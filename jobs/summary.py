@@ -23,6 +23,10 @@ def show_summary(summary: dict[str, Any]) -> None:
         table.add_row("failed", f"{sum(summary['failed'].values()):,}" + (f" ({failed})" if failed else ""))
     if passed := summary.get("passed_by"):
         table.add_row("passed by", escape(_passed_by(passed)))
+    if summary.get("stale"):
+        table.add_row("stale", f"{summary['stale']:,} of them known from earlier runs: could not be read or listed now")
+    for place in summary.get("unread", []):
+        table.add_row("not read", escape(f"{place['place']}: {place['why']}"))
     for spec, count in summary.get("pairs", {}).items():
         stage = summary["stages"][f"join {spec}"]
         counts = {

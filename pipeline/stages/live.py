@@ -39,7 +39,6 @@ _SMALL_ROWS = 5_000  # of a part; many of those become few
 _MANY_SMALL = 100
 _COMPACT_ROWS = 100_000  # of a part made of small ones, about
 _TRIED_AGAIN = ("transient:", "permanent:")  # why known items could not be read for a hasher that was added
-_COULD_NOT_TELL = pa.array([storage.UNKNOWN, storage.MISSING])  # versions that a listing gives where it found nothing
 WORK = "work"  # folder of files that only serve the run itself; empty at rest
 
 
@@ -309,7 +308,7 @@ def _known(listed: pa.Table, keys: pa.Table, chosen: np.ndarray, new_parts: int,
     decoded = keys["error_class"].take(pa.array(known)).is_null().to_numpy()
     versions = listed["version"].take(pa.array(tried))
     alike = pc.equal(versions, keys["version"].take(pa.array(known))).to_numpy()
-    unsure = pc.is_in(versions, _COULD_NOT_TELL).to_numpy()
+    unsure = pc.equal(versions, storage.UNKNOWN).to_numpy()
     transient = pc.equal(failure, "transient").to_numpy()
     policy = pc.equal(failure, "policy").to_numpy()
     stays = (transient & (unsure | alike)) | (alike & decoded & ~policy)

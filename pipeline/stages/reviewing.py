@@ -21,6 +21,7 @@ class Review(NamedTuple):
     bytes: int
     failures: list[dict[str, Any]]  # error_class, error_stage, error, items, uri of one; the commonest first
     failed: int
+    stale: int  # rows of an earlier run, of items that the last could not read or list
     groups: int
     grouped: int  # items in groups
     dropped: int  # items that need not be kept
@@ -36,7 +37,7 @@ def review(root: str) -> Review:
     manifest = storage.read_manifest(root)
     if not manifest.get("media"):
         raise UsageError(f"{root} is not an output of neardup; make one with: neardup dedup INPUT --output …")
-    columns = ["uri", "kind", "size", "format", "width", "height", "error_class", "error_stage", "error"]
+    columns = ["uri", "kind", "size", "format", "width", "height", "error_class", "error_stage", "error", "stale"]
     media = tables.read_table(root, manifest["media"], tables.MEDIA, columns)
     failed = media.filter(pc.is_valid(media["error_class"]))
     groups = tables.read_table(root, manifest.get("groups", []), tables.GROUPS)
@@ -49,6 +50,7 @@ def review(root: str) -> Review:
         bytes=pc.sum(media["size"]).as_py() or 0,
         failures=_reasons(failed),
         failed=len(failed),
+        stale=len(media) - media["stale"].null_count,
         groups=pc.count_distinct(groups["group"]).as_py(),
         grouped=len(groups),
         dropped=len(groups) - (pc.sum(groups["keep"]).as_py() or 0),

@@ -27,7 +27,6 @@ from pipeline.storage.hosts import forget_hosts, limit_hosts
 from pipeline.storage.listing import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,
-    MISSING,
     UNKNOWN,
     VIDEO_SUFFIXES,
     Listed,
@@ -61,7 +60,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "LIST_SUFFIXES",
     "MANIFEST",
-    "MISSING",
     "TEMPORARY",
     "UNKNOWN",
     "VIDEO_SUFFIXES",

@@ -115,7 +115,7 @@ def list_objects(uris: Sequence[str]) -> Iterator[Listed]:
             yield from pool.map(_looked_up, uris[start : start + 64 * _LOOKUPS])
 
 
-UNKNOWN, MISSING = "unknown", "missing"  # versions of what could not be looked up, and of what the store does not have
+UNKNOWN = "unknown"  # version of what could not be looked up
 
 
 def _looked_up(uri: str) -> Listed:
@@ -125,9 +125,7 @@ def _looked_up(uri: str) -> Listed:
             of = facts(member.container)
             return Listed(uri, kind_of(uri), size, of.mtime, of.version, member)
         return _listed(facts(uri), uri)
-    except MissingError:  # reading it will say why
-        return Listed(uri, kind_of(uri), None, None, MISSING)
-    except MediaError:
+    except MediaError:  # reading it will say why
         return Listed(uri, kind_of(uri), None, None, UNKNOWN)
 
 
@@ -302,17 +300,30 @@ def open_archives(found: Iterable[Listed]) -> Iterator[list[Listed]]:
     waiting: deque[Future[list[Listed]] | list[Listed]] = deque()
     with ThreadPoolExecutor(_ARCHIVES, thread_name_prefix="archive") as pool:
         for one in found:
-            waiting.append(pool.submit(_members, one) if _can_be_opened(one) else _as_it_is(one))
+            opened = _members if _can_be_opened(one) else _looked_for if _may_be_away(one) else None
+            waiting.append(pool.submit(opened, one) if opened else [one])
             while waiting and (len(waiting) > _ARCHIVES or not isinstance(waiting[0], Future)):
                 yield _held(waiting.popleft())
         yield from map(_held, waiting)
 
 
-def _as_it_is(one: Listed) -> list[Listed]:
-    """An object that is not opened; where it may be a container that could not be looked up, it is `unread` too."""
-    if one.version == UNKNOWN and address(one.uri) is None and (is_archive(one.uri) or _suffix(one.uri) == "parquet"):
-        return [one, _unread(one.uri, "it could not be looked up")]
-    return [one]
+def _may_be_away(one: Listed) -> bool:
+    """May it be a container that could not be looked up?"""
+    return (
+        one.version == UNKNOWN and address(one.uri) is None and (is_archive(one.uri) or _suffix(one.uri) == "parquet")
+    )
+
+
+def _looked_for(one: Listed) -> list[Listed]:
+    """A container that could not be looked up: `unread`, unless it is gone."""
+    why = "it could not be looked up"
+    try:
+        facts(one.uri)
+    except MissingError:
+        return [one]
+    except MediaError as error:
+        why = str(error)
+    return [one, _unread(one.uri, why)]
 
 
 def _held(found: Future[list[Listed]] | list[Listed]) -> list[Listed]:

@@ -423,7 +423,12 @@ def test_an_incremental_run_equals_a_fresh_one(
         if file.exists():
             os.utime(file, (10_000 + clock, 10_000 + clock))
         if clock:
-            settings = {"child": {"enabled": False}, "slices": {"items": 1 + number % 3}, "block_rows": 1 + number}
+            settings = {
+                "child": {"enabled": False},
+                "slices": {"items": 1 + number % 3},
+                "block_rows": 1 + number,
+                "max_removed": 1,
+            }
             dedup(photos, base / "out", **how, **settings)
     dedup(photos, base / "fresh", **how, child={"enabled": False})
     ours, fresh = all_rows(base / "out"), all_rows(base / "fresh")
