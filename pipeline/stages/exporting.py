@@ -335,9 +335,11 @@ def _add(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
 def _write_rows(sink: Any, contents: Iterator[Content]) -> None:
     rows: list[dict[str, Any]] = []
     size = 0
+    kinds = set()
     with pq.ParquetWriter(sink, _EXPORTED, compression="zstd", use_dictionary=False) as writer:
         for item, file, beside in contents:
             data = file.read()
+            kinds.add(storage.kind_of(item.uri))
             texts = {path.rpartition(".")[2]: text.decode(errors="replace") for path, text in beside.items()}
             rows.append({"uri": item.uri, "media": {"bytes": data, "path": item.path}, **texts})
             size += len(data)
@@ -345,6 +347,16 @@ def _write_rows(sink: Any, contents: Iterator[Content]) -> None:
                 writer.write_table(pa.Table.from_pylist(rows, _EXPORTED))
                 rows, size = [], 0
         writer.write_table(pa.Table.from_pylist(rows, _EXPORTED))
+        writer.add_key_value_metadata({"huggingface": json.dumps({"info": {"features": _features(kinds)}})})
+
+
+def _features(kinds: set[str]) -> dict[str, Any]:
+    """What the Hugging Face datasets make of the columns: images or videos, where a shard holds nothing else."""
+    text = {"dtype": "string", "_type": "Value"}
+    types = {"image": {"_type": "Image"}, "video": {"_type": "Video"}}
+    mixed = {"bytes": {"dtype": "binary", "_type": "Value"}, "path": text}
+    media = types[next(iter(kinds))] if len(kinds) == 1 else mixed
+    return {"uri": text, "media": media, "json": text, "txt": text}
 
 
 FORMS = {"folder": copy_files, "tar": write_tars, "parquet": write_parquet}

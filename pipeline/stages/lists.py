@@ -21,6 +21,7 @@ from pipeline.storage import rows as parquet_rows
 URI_COLUMNS = ("uri", "url", "path", "file", "filename", "file_name", "filepath", "image_url", "image_path")
 LISTS, OWN_TABLES = "lists", "own tables"  # what is passed by in folders, besides files by suffix
 _ROWS_AT_A_TIME = 16_384
+_ROWS_WITH_BYTES = 64  # the same of rows whose bytes have to be read to know whether there are any
 _JSON_BLOCK_BYTES = 16 << 20  # a line must fit into it
 _TAKEN = frozenset([*tables.MEDIA.names, *tables.LISTED.names])
 
@@ -277,21 +278,43 @@ def _of_parquet(found: storage.Listed, file: pa.parquet.ParquetFile, options: Li
 def _held(
     found: storage.Listed, file: pa.parquet.ParquetFile, holds_bytes: str, options: ListOptions
 ) -> Iterator[Items]:
-    """The rows of a Parquet file with a column of image bytes."""
+    """The rows of a Parquet file with a column of image bytes; where one has a path only, the file that it names.
+
+    Hugging Face's datasets have images as bytes, as paths, or some as this and some as that.
+    """
     schema = file.schema_arrow
     column, _, inner = holds_bytes.partition(".")
-    read = _others(schema, column, options)
-    if inner and schema.field(column).type.get_field_index("path") >= 0:
-        read = [f"{column}.path", *read]
+    others = _others(schema, column, options)
+    by_path = bool(inner) and schema.field(column).type.get_field_index("path") >= 0
     sizes = parquet_rows.estimates(file, holds_bytes)
     first = 0
-    for batch in _batches(file, read):
-        numbers = range(first, first + len(batch))
-        yield Items(
-            [_row(found, number, int(sizes[number]), holds_bytes) for number in numbers],
-            _carried(found.uri, pa.Table.from_batches([batch]), column, options),
+    for group in range(file.num_row_groups):
+        missing = parquet_rows.missing(file, group, holds_bytes) if by_path else False
+        read = (
+            [f"{column}.path", *others] if by_path and missing is not None else [column, *others] if by_path else others
         )
-        first += len(batch)
+        at_a_time = _ROWS_AT_A_TIME if missing is not None else _ROWS_WITH_BYTES
+        for batch in _batches(file, read, group, at_a_time):
+            numbers = range(first, first + len(batch))
+            listed = [_row(found, number, int(sizes[number]), holds_bytes) for number in numbers]
+            if missing is not False:
+                for number, named in _by_path(found, batch.column(column), missing, first):
+                    listed[number] = named
+            yield Items(listed, _carried(found.uri, pa.Table.from_batches([batch]), column, options))
+            first += len(batch)
+
+
+def _by_path(
+    found: storage.Listed, images: pa.StructArray, missing: bool | None, first: int
+) -> Iterator[tuple[int, storage.Listed]]:
+    """The rows of a batch that have a path and no bytes, and what the path names; `missing` where none has bytes."""
+    paths = pc.struct_field(images, "path").to_pylist()
+    empty = [True] * len(paths) if missing else pc.struct_field(images, "bytes").is_null().to_pylist()
+    rows = [number for number, path in enumerate(paths) if path and empty[number]]
+    texts = pa.chunked_array([[paths[number] for number in rows]], pa.string())
+    for number, named in zip(rows, _listed(found, texts, first), strict=True):
+        numbered = storage.numbered(found.uri, first + number)
+        yield number, named if named.fault is None else named._replace(uri=numbered)
 
 
 def _others(schema: pa.Schema, column: str, options: ListOptions) -> list[str]:
@@ -300,19 +323,23 @@ def _others(schema: pa.Schema, column: str, options: ListOptions) -> list[str]:
     return names if options.columns is None else [name for name in names if name in options.columns]
 
 
-def _batches(file: pa.parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    file: pa.parquet.ParquetFile, columns: Sequence[str], group: int | None = None, at_a_time: int = _ROWS_AT_A_TIME
+) -> Iterator[pa.RecordBatch]:
+    groups = None if group is None else [group]
     if columns:
         try:
             tops = list(dict.fromkeys(_top(file.schema_arrow, column) for column in columns))
-            for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=list(columns)):
+            for batch in file.iter_batches(at_a_time, row_groups=groups, columns=list(columns)):
                 yield batch.select(tops) if len(set(batch.schema.names)) == batch.num_columns else batch
         except MediaError:
             raise
         except (pa.ArrowException, OSError) as error:  # Arrow says OSError of pages that it cannot unpack
             raise UndecodableError(f"the Parquet file is damaged: {error}") from error
         return
-    for start in range(0, file.metadata.num_rows, _ROWS_AT_A_TIME):  # nothing but bytes: nothing to read yet
-        rows = min(_ROWS_AT_A_TIME, file.metadata.num_rows - start)
+    count = file.metadata.num_rows if group is None else file.metadata.row_group(group).num_rows
+    for start in range(0, count, _ROWS_AT_A_TIME):  # nothing but bytes: nothing to read yet
+        rows = min(_ROWS_AT_A_TIME, count - start)
         yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[tables.RESERVED])
 
 

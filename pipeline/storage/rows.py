@@ -64,6 +64,17 @@ def estimates(file: pq.ParquetFile, column: str) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
+def missing(file: pq.ParquetFile, group: int, column: str) -> bool | None:
+    """Have none of the rows of a row group a value? True: none has; False: all have; None: nobody has counted."""
+    facts = file.metadata.row_group(group)
+    for place in range(facts.num_columns):
+        chunk = facts.column(place)
+        if chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_null_count:
+            nulls = chunk.statistics.null_count
+            return False if nulls == 0 else True if nulls == facts.num_rows else None
+    return None
+
+
 def read(members: Sequence[Member]) -> Iterator[bytes | MissingError]:
     """The bytes of rows of one file, in the order of their numbers, a few rows in memory at a time.
 

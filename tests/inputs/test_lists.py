@@ -359,3 +359,24 @@ def test_folders_of_lists_are_read_by_their_column_and_what_is_passed_by_is_coun
     assert summary["passed_by"] == {"lists": 1, ".heic": 1, "no suffix": 1, "own tables": 2}
     silent = hash_only(tmp_path / "lake", tmp_path / "never", exclude=["ours"])
     assert silent["passed_by"] == {"lists": 4, ".heic": 1, "no suffix": 1} and not silent["listed"]
+
+
+def test_images_of_a_parquet_file_by_their_path_where_it_has_no_bytes(photos: Path, tmp_path: Path) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    photo = PHOTOS[0].read_bytes()
+    held, by_name, absolute = (photo, "x.jpg"), (None, f"photos/{PHOTOS[1].name}"), (None, str(PHOTOS[2]))
+    shards = {"paths": [by_name, absolute], "mixed": [held, by_name, (None, None), (None, SIGNED)], "bytes": [held]}
+    for name, images in shards.items():
+        values = pa.array([{"bytes": data, "path": path} for data, path in images], kind)
+        pq.write_table(pa.table({"image": values, "n": list(range(len(images)))}), tmp_path / f"{name}.parquet")
+    wanted = {
+        "paths": {f"file://{tmp_path}/{by_name[1]}": 0, f"file://{PHOTOS[2]}": 1},
+        "mixed": {"#0": 0, f"file://{tmp_path}/{by_name[1]}": 1, "#2": 2, "#3": 3},
+        "bytes": {"#0": 0},
+    }
+    for name, uris in wanted.items():
+        summary = hash_only(tmp_path / f"{name}.parquet", tmp_path / name)
+        media = rows(tmp_path / name, "media")
+        place = f"file://{tmp_path}/{name}.parquet#member="
+        assert {str(r["uri"]).replace(place, "#"): r["n"] for r in media} == uris
+        assert summary["failed"] == ({"permanent": 2} if name == "mixed" else {}) and "p4ss" not in str(media)

@@ -1,12 +1,14 @@
 """Names of files: those that are no UTF-8, those that look as if, long ones, and ones with line breaks."""
 
 import csv
+import json
 import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, rows
 
@@ -91,3 +93,15 @@ def test_each_odd_name_is_exported_alone(form: str, tmp_path: Path) -> None:
         run_export(ExportJob(output=str(tmp_path / f"out{number}"), survivors=str(where), form=form), "none")
         written = [os.fsencode(path.name) for path in where.rglob("*") if path.is_file()]
         assert written == [name] if form == "folder" else len(written) == 1
+
+
+def test_a_parquet_export_says_that_it_holds_images(tmp_path: Path) -> None:
+    """As `datasets` reads it: load_dataset("parquet") gives pictures, seen with datasets 4."""
+    (tmp_path / "in").mkdir()
+    shutil.copyfile(PHOTOS[0], tmp_path / "in" / "a.jpg")
+    dedup(tmp_path / "in", tmp_path / "out")
+    run_export(ExportJob(output=str(tmp_path / "out"), survivors=str(tmp_path / "kept"), form="parquet"), "none")
+    (shard,) = (tmp_path / "kept").iterdir()
+    schema = pq.read_schema(shard)
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert list(features) == schema.names and features["media"] == {"_type": "Image"}
