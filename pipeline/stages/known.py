@@ -332,7 +332,9 @@ def _of_file(given: str, maker: Maker, decode: str | None, options: ListOptions)
         )
     try:
         data = storage.read_object(uri)
-    except (MissingError, TransientError) as error:
+    except TransientError as error:
+        raise RunError(f"cannot read the known list {given!r}: {error}; run again") from error
+    except MissingError as error:
         raise UsageError(f"cannot read the known list {given!r}: {error}") from error
     if suffix == "parquet" and (part := _part_of_hashes(name, data, maker, decode)) is not None:
         return _of_rows(name, part, maker, sha256(data).hexdigest())

@@ -49,6 +49,8 @@ def read_list(found: storage.Listed, options: ListOptions) -> Iterator[Items]:
                 yield from _of_parquet(found, file, options)
         else:
             yield from _of_table(found, _table(name, options), options)
+    except TransientError as error:
+        raise RunError(f"cannot read the list {name!r}: {error}; run again") from error
     except MediaError as error:
         raise UsageError(f"cannot read the list {name!r}: {error}") from error
 

@@ -47,18 +47,18 @@ def time_limit_s(uri: str, usual_s: float, size: int = 0) -> float:
     return (usual_s if hurry_s is None else min(usual_s, hurry_s)) + size / SLOWEST_BYTES_PER_S
 
 
-def _asked(uri: str, method: str, usual_s: float, size: int = 0, **named: Any) -> Any:
+def _asked(uri: str, method: str, usual_s: float, size: int = 0) -> Any:
     """What a filesystem's method gives for a uri, patiently, and within a time limit where it awaits its store."""
+    return patiently(lambda: _asked_once(uri, method, usual_s, size), uri)
 
-    def ask() -> Any:
-        filesystem, path = open_filesystem(uri)
-        if not isinstance(filesystem, AsyncFileSystem):
-            return getattr(filesystem, method)(path, **named)
-        limit_s = time_limit_s(uri, usual_s, size)
-        timeout_s = None if limit_s == inf else limit_s
-        return sync(filesystem.loop, getattr(filesystem, f"_{method}"), path, timeout=timeout_s, **named)
 
-    return patiently(ask, uri)
+def _asked_once(uri: str, method: str, usual_s: float, size: int, **named: Any) -> Any:
+    filesystem, path = open_filesystem(uri)
+    if not isinstance(filesystem, AsyncFileSystem):
+        return getattr(filesystem, method)(path, **named)
+    limit_s = time_limit_s(uri, usual_s, size)
+    timeout_s = None if limit_s == inf else limit_s
+    return sync(filesystem.loop, getattr(filesystem, f"_{method}"), path, timeout=timeout_s, **named)
 
 
 def facts_of(info: dict[str, Any]) -> Facts:
@@ -106,12 +106,13 @@ def read_at_most(uri: str, most: int) -> bytes:
 def read_range(uri: str, start: int, end: int) -> bytes:
     """The bytes of an object from `start` to before `end`. Raises TransientError where there are fewer."""
 
-    if end <= start:
-        return b""
-    data = bytes(_asked(uri, "cat_file", READ_S, end - start, start=start, end=end))
-    if len(data) != end - start:
-        raise TransientError(f"asked for {end - start:,} bytes at {start:,}, given {len(data):,}")
-    return data
+    def some() -> bytes:
+        data = bytes(_asked_once(uri, "cat_file", READ_S, end - start, start=start, end=end))
+        if len(data) != end - start:
+            raise TransientError(f"asked for {end - start:,} bytes at {start:,}, given {len(data):,}")
+        return data
+
+    return patiently(some, uri) if end > start else b""
 
 
 @dataclass
