@@ -47,9 +47,9 @@ def time_limit_s(uri: str, usual_s: float, size: int = 0) -> float:
     return (usual_s if hurry_s is None else min(usual_s, hurry_s)) + size / SLOWEST_BYTES_PER_S
 
 
-def _asked(uri: str, method: str, usual_s: float, size: int = 0) -> Any:
+def _asked(uri: str, method: str, usual_s: float, **named: Any) -> Any:
     """What a filesystem's method gives for a uri, patiently, and within a time limit where it awaits its store."""
-    return patiently(lambda: _asked_once(uri, method, usual_s, size), uri)
+    return patiently(lambda: _asked_once(uri, method, usual_s, 0, **named), uri)
 
 
 def _asked_once(uri: str, method: str, usual_s: float, size: int, **named: Any) -> Any:

@@ -2,19 +2,18 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from pipeline import storage
 from pipeline.errors import ClaimError
-from pipeline.run import claimed
+from pipeline.run import claim, claimed
 
 
 @pytest.fixture
@@ -25,30 +24,63 @@ def root(tmp_path: Path) -> str:
 def held_by(root: str, **changes: Any) -> None:
     """Leave a claim as another run of this machine would, with changes."""
     parent = os.getppid()
-    claim = {
-        "host": platform.node(),
-        "pid": parent,
-        "started": psutil.Process(parent).create_time(),
-        "token": "theirs",
-        "heartbeat": time.time(),
-    }
-    storage.write(root, "claim.json", json.dumps({**claim, **changes}).encode())
+    ours = {**claim._here(), "pid": parent, "started": claim._started(parent), "token": "theirs"}
+    storage.write(root, "claim.json", json.dumps({**ours, "heartbeat": time.time(), **changes}).encode())
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that cannot be seen from here are watched for a moment only."""
+    monkeypatch.setattr(claim, "_SILENT_S", 1.0)
+    monkeypatch.setattr(claim, "_LOOK_S", 0.05)
+
+
+ELSEWHERE = [{"boot": "another"}, {"pids": 1}, {"machine": "another", "boot": "another", "host": "elsewhere"}]
 
 
 def test_it_is_gone_when_the_run_is_over(root: str) -> None:
     with claimed(root) as check:
         check()
-        assert storage.list_names(root) == ["claim.json"]
-    assert storage.list_names(root) == []
+        assert storage.list_names(root) == ["claim.json", "manifest.json"]
+    assert storage.list_names(root) == ["manifest.json"]
 
 
 def test_a_living_run_is_respected(root: str) -> None:
     held_by(root)
     with pytest.raises(ClaimError, match=f"pid {os.getppid()} on "), claimed(root):
         pass
-    held_by(root, host="elsewhere")
-    with pytest.raises(ClaimError, match="on elsewhere"), claimed(root):
-        pass
+
+
+@pytest.mark.parametrize("changes", ELSEWHERE)
+def test_a_run_elsewhere_is_respected_while_its_claim_changes(root: str, hasty: None, changes: dict[str, Any]) -> None:
+    """Its process cannot be seen from here, nor is its clock trusted: it is years behind."""
+    held_by(root, **changes, pid=2**22 + 1, heartbeat=1.0, beats=0)
+    over = threading.Event()
+
+    def beat() -> None:
+        beats = 0
+        while not over.wait(0.1):
+            beats += 1
+            held_by(root, **changes, pid=2**22 + 1, heartbeat=1.0, beats=beats)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    notices: list[str] = []
+    try:
+        with pytest.raises(ClaimError, match="is being written by the run with pid"), claimed(root, notices.append):
+            pass
+    finally:
+        over.set()
+        thread.join()
+    assert len(notices) == 1
+
+
+@pytest.mark.parametrize("changes", ELSEWHERE)
+@pytest.mark.parametrize("days", [-5000, 0, 5000])
+def test_a_silent_run_elsewhere_is_taken_over(root: str, hasty: None, changes: dict[str, Any], days: int) -> None:
+    held_by(root, **changes, heartbeat=time.time() + days * 86_400)
+    with claimed(root) as check:
+        check()
 
 
 def test_a_dead_run_is_taken_over(root: str) -> None:
@@ -60,13 +92,7 @@ def test_a_dead_run_is_taken_over(root: str) -> None:
 
 
 def test_another_process_with_the_same_pid_is_not_the_run(root: str) -> None:
-    held_by(root, started=1.0)
-    with claimed(root) as check:
-        check()
-
-
-def test_a_silent_run_is_taken_over(root: str) -> None:
-    held_by(root, host="elsewhere", heartbeat=time.time() - 121)
+    held_by(root, started="1")
     with claimed(root) as check:
         check()
 
@@ -78,8 +104,6 @@ def test_a_claim_cut_short_by_a_crash_is_nobodys(root: str) -> None:
 
 
 def test_it_beats_and_notices_its_loss(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.run import claim
-
     monkeypatch.setattr(claim, "_BEAT_S", 0.01)
     with claimed(root) as check:
         first = json.loads(storage.read(root, "claim.json") or b"")["heartbeat"]
