@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -214,6 +215,7 @@ def _started(wanted: settings.Settings) -> Iterator[Any]:
     outcome: list[Any] = []
 
     def start() -> None:
+        resource_tracker.ensure_running()  # it unblocks interrupts when it is started
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             outcome.append(make(**arguments))

@@ -74,9 +74,9 @@ def on_cluster(client: Client, count: Callable[[], int]) -> Mapper:
                 if len(under_way) < WINDOW // 2:
                     submit()
         finally:
-            if under_way:
+            if under_way and client.loop is not None:
                 with suppress(Exception):  # the scheduler may be gone
-                    client.cancel(list(under_way), asynchronous=True, force=True)
+                    client.loop.add_callback(client.cancel, list(under_way), force=True)  # and do not wait for it
         failures.throw(len(tasks))
 
     return mapper
