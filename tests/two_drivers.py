@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,8 +32,11 @@ def by_swap(root: str, manifest: dict[str, list[str]], commits: storage.Commits)
 def by_writing(root: str, manifest: dict[str, list[str]], commits: storage.Commits) -> object:
     """A check followed by a write, then deletion of all that is not live: what must be seen to fail."""
     commits.check()
-    text = json.dumps({"format": 1, "tables": {folder: sorted(names) for folder, names in manifest.items()}})
-    storage.write(root, storage.MANIFEST, text.encode())
+    before, parent = commits.manifest, commits.digest
+    after = replace(before, tables=manifest, number=before.number + 1, parent=parent)
+    text = json.dumps({"format": 2, **asdict(after)}).encode()
+    storage.write(root, storage.MANIFEST, text)
+    commits.manifest, commits._stored = after, storage.read_stored(root, storage.MANIFEST)
     alive = {name for names in manifest.values() for name in names}
     storage.delete(root, [name for name in storage.list_names(root) if "/part-" in name and name not in alive])
     return commits

@@ -600,10 +600,15 @@ def commit(
 
     What is dead is listed before the commit: what a later run writes is then never among it.
     """
-    commits = commits or storage.fence(root)
+    if commits is None:
+        commits = storage.fence(root)
+        tables = commit(root, manifest, finished_work, commits)
+        commits.close(finished=True)
+        return tables
     tables, names = _renamed(root, manifest, commits), storage.list_names(root)
     live = {name for parts in tables.values() for name in parts}
     if missing := sorted(live.difference(names)):
+        commits.check()  # a run that has lost the output builds on what a newer one has deleted
         raise RunError(f"{root}: {len(missing)} parts are gone before their commit, first {missing[0]}; run again")
     dead = [n for n in names if _PART.fullmatch(n) and n not in live]
     commits.commit(tables, [*dead, *(n for n in names if n.startswith(f"{WORK}/{finished_work}"))])
