@@ -336,7 +336,9 @@ def _write_rows(sink: Any, contents: Iterator[Content]) -> None:
     rows: list[dict[str, Any]] = []
     size = 0
     kinds = set()
-    with pq.ParquetWriter(sink, _EXPORTED, compression="zstd", use_dictionary=False) as writer:
+    # a stored Arrow schema would hide what is said at the end, when the kinds are known
+    options = {"compression": "zstd", "use_dictionary": False, "store_schema": False}
+    with pq.ParquetWriter(sink, _EXPORTED, **options) as writer:
         for item, file, beside in contents:
             data = file.read()
             kinds.add(storage.kind_of(item.uri))
