@@ -304,7 +304,7 @@ def _hashed(
 
 
 def _looked_at(unseen: hashing.Unseen, pool: Workers) -> cutting.SegmentTask | hashing.HashTask:
-    """The task again: for others, where only that worker does not see what was listed; else to record what is gone."""
+    """The task again: for others, where only that worker does not see what was listed; else to record the loss."""
     task: cutting.SegmentTask | hashing.HashTask = unseen.task
     visible = [uri for uri in unseen.uris if not hashing.is_gone(uri)]
     if pool.exclude is None or not visible:

@@ -28,6 +28,7 @@ from pipeline.run import host, preflight, settings
 from pipeline.run.mapping import Mapper, in_process, on_cluster
 
 _CONNECT_S = 25.0
+_GREETING_S = 15.0
 _NOTICE_AFTER_S = 3.0
 _PACKAGES = {"coiled": "coiled", "dask_cloudprovider": "dask-cloudprovider", "dask_gateway": "dask-gateway"}
 _PACKAGES |= {"dask_jobqueue": "dask-jobqueue", "dask_kubernetes": "dask-kubernetes", "dask_yarn": "dask-yarn"}
@@ -176,12 +177,27 @@ def _knock(address: str) -> None:
     until = time.monotonic() + _CONNECT_S
     while True:
         try:
-            socket.create_connection((name.strip("[]"), int(port)), timeout=5).close()
+            with socket.create_connection((name.strip("[]"), int(port)), timeout=5) as connection:
+                if address.startswith("tcp://"):
+                    _check_greeting(address, connection)
             return
         except OSError as error:
             if time.monotonic() > until or isinstance(error, socket.gaierror):
                 raise RunError(f"no scheduler answers at {address} within {_CONNECT_S:g} s: {_words(error)}") from error
             time.sleep(0.3)
+
+
+def _check_greeting(address: str, connection: socket.socket) -> None:
+    """A Dask scheduler speaks first, and begins with the length of what it says; Dask's client would wait for ever."""
+    connection.settimeout(_GREETING_S)
+    try:
+        first = connection.recv(8, socket.MSG_WAITALL)
+    except TimeoutError:
+        first = b""
+    if len(first) < 8 or not 0 < int.from_bytes(first, "little") < 1 << 20:
+        raise RunError(
+            f"what answers at {address} is no Dask scheduler; give the scheduler's port, not its dashboard's"
+        )
 
 
 def _await_worker(client: Client, wanted: settings.Settings) -> None:

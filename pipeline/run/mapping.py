@@ -1,7 +1,6 @@
 """A function applied to many tasks, here or by the workers of a cluster, in a window of submissions."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +25,7 @@ class Mapper(Protocol):
 
 
 def in_process(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]:
-    """Run the tasks here, one after another; all are tried, unless all would fail; failures are raised together."""
+    """Run the tasks here, one after another; all are tried, unless all would fail; then failures are raised."""
     failures = _Failures(1)
     for task in tasks:
         try:
@@ -74,9 +73,8 @@ def on_cluster(client: Client, count: Callable[[], int]) -> Mapper:
                 if len(under_way) < WINDOW // 2:
                     submit()
         finally:
-            if under_way and client.loop is not None:
-                with suppress(Exception):  # the scheduler may be gone
-                    client.loop.add_callback(client.cancel, list(under_way), force=True)  # and do not wait for it
+            for future in under_way:  # what nobody waits for is not begun
+                future.release()
         failures.throw(len(tasks))
 
     return mapper
