@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests import stores, two_drivers  # noqa: E402
+from tests import stores, two_drivers
 
 
 def main() -> None:
