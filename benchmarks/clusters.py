@@ -158,8 +158,8 @@ def heading(arguments: argparse.Namespace, net: Network, items: int) -> list[str
         f"{net.form}: a scheduler, {disturbances.WORKERS} workers of {arguments.threads} thread(s), and the command; "
         f"SeaweedFS is all they share. `{arguments.folder.name}` holds {items} pictures, a slice {arguments.items} "
         f"items; things happen when {disturbances.RECEIPTS} slices are written. *Rows equal*: all live rows of all "
-        "tables are those of a run with `--cluster none`. *Read again*: items that were read more often than in an undisturbed "
-        "run. Where the command was run twice, both exit codes and times are shown."
+        "tables are those of a run with `--cluster none`. *Read again*: items that were read more often than "
+        "in an undisturbed run. Where the command was run twice, both exit codes and times are shown."
     )
     return [
         *textwrap.wrap(text, 160),

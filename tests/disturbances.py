@@ -1,7 +1,7 @@
 """What happens to clusters in the middle of a job, and what came of it: the scenarios of the cluster test.
 
-"In the middle" is a state, not a time: some receipts of the output have been written, and the next ones wait at the
-gate until the disturbance is over.
+"In the middle" is a state, not a time: some receipts of the output have been written, and every worker waits at the gate
+with its next one until the disturbance is over.
 """
 
 import time
@@ -73,7 +73,8 @@ class _Job:
     def until_the_middle(self) -> Run:
         """Start it, and wait until it is in the middle."""
         run = self.start()
-        while not self.laboratory.gate.held.wait(0.1):
+        while self.laboratory.gate.waiting < WORKERS * self.laboratory.cluster.threads:
+            time.sleep(0.05)
             assert run.process.poll() is None, f"it ended before its middle: {run.wait().lines}"
         return run
 

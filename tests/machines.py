@@ -256,15 +256,15 @@ class Gate(stores.Faults):
     reads: Counter[str] = field(default_factory=Counter)
     output: str = ""  # the key of the output whose receipts (the parts of MEDIA) count
     passing: int = 0  # so many receipts pass; the others wait until the gate is opened
-    held: Event = field(default_factory=Event)  # a receipt waits
+    waiting: int = 0  # receipts that are held back now
     opened: Event = field(default_factory=Event)
 
     def arm(self, output: str, passing: int) -> None:
         """Let so many receipts of an output pass, hold back the next ones, and count reads from zero."""
         with self.lock:
             self.output, self.passing = output, passing
+            self.waiting = 0
             self.reads.clear()
-            self.held.clear()
             self.opened.clear()
 
     def next(self, method: str, path: str) -> str:
@@ -273,9 +273,9 @@ class Gate(stores.Faults):
             self.reads[path] += method == "GET"
             receipt = method == "PUT" and path.startswith(f"{self.output}/media/")
             self.passing -= receipt
-            waits = receipt and self.passing < 0
+            waits = receipt and self.passing < 0 and not self.opened.is_set()
+            self.waiting += waits
         if waits:
-            self.held.set()
             self.opened.wait(_READY_S)
         return super().next(method, path)
 

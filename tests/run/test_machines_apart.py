@@ -28,7 +28,7 @@ from PIL import Image
 
 from pipeline import storage
 
-PHOTOS = 16
+PHOTOS = 20
 SLICES = ("--set", "slices.items=2")
 PHASH = ("--hasher", "phash:hash_size=16@0.2")
 JOBS = {
