@@ -1,7 +1,7 @@
 """What happens to clusters in the middle of a job, and what came of it: the scenarios of the cluster test.
 
-"In the middle" is a state, not a time: some receipts of the output have been written, and every worker waits at the gate
-with its next one until the disturbance is over.
+"In the middle" is a state, not a time: some receipts of the output have been written, and every worker waits at the
+gate with its next one until the disturbance is over.
 """
 
 import time
