@@ -24,7 +24,7 @@ def text(results: Results) -> str:
             continue
         found = f"recall {best['recall']:.2f} % ({best['recall_low']:.2f} to {best['recall_high']:.2f})"
         of_pairs = _pairs_remark(pairs.loc[best["hasher"]]["threshold"], results.rate)
-        lines.append(f"  {name}: {threshold:.12g}  # {found}{of_pairs}")
+        lines.append(f"  {name}: {float(threshold)!r}  # {found}{of_pairs}")
     if not any(line.startswith('  "') for line in lines):
         lines[3] = "thresholds: {}"
     return "\n".join(lines) + "\n"

@@ -120,7 +120,8 @@ def test_the_same_rows_whatever_the_slices_tiles_and_workers(done: Path, tmp_pat
     assert again["stages"]["hash"]["slices"] == 0
     after = {name: (out / name).read_bytes() for name in files(out) if (out / name).is_file()}
     before.pop("run.json"), after.pop("run.json")
-    assert before == after
+    manifests = [json.loads(each.pop("manifest.json")) for each in (before, after)]
+    assert before == after and manifests[0]["tables"] == manifests[1]["tables"]
 
 
 @pytest.mark.cluster
@@ -355,7 +356,7 @@ def test_the_recommended_thresholds_are_what_dedup_takes(done: Path, photos: Pat
     rates = {r["hasher"]: r for r in rows(done, "rates") if r["wanted"] == 0.001 and r["of"] == "queries"
              and r["category"] is None and r["transform"] is None}  # fmt: skip
     for hasher, threshold in known["thresholds"].items():
-        assert threshold == pytest.approx(rates[hasher]["threshold"], rel=1e-11)
+        assert threshold == rates[hasher]["threshold"]  # to the last digit: rounded up it would let one more through
         near = [r["incorrect"] for r in rows(done, f"distances/hasher={hasher}")]
         assert sum(each < threshold for each in near) == 0 and min(near) == pytest.approx(threshold)
     arguments = ["dedup", str(photos), "-o", str(tmp_path / "out"), "--cluster", "none", "--no-child", "--json"]
