@@ -177,9 +177,9 @@ def run_over(
                 pool.warm(start_child)
                 with _probed(root, listing, pool):
                     _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
-                hashing.close_worker()  # its memory is of no use to what follows
-                if then:
-                    then(root, pool, summary, check)
+                    hashing.close_worker()  # its memory is of no use to what follows
+                    if then:
+                        then(root, pool, summary, check)
         return summary
     finally:
         hashing.close_worker()
@@ -319,8 +319,7 @@ def _probed(root: str, listing: Listing, pool: Workers) -> Iterator[None]:
     if pool.exclude is None:
         yield
         return
-    with probing.probing(root, probing.some_objects(listing)) as probe:
-        pool.check_stores(probe)
+    with probing.probing(root, probing.some_objects(listing)) as probe, pool.checked(probe):
         yield
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from typing import Any
@@ -48,7 +48,7 @@ class Workers:
     warm: Callable[[Callable[[], None]], None] = lambda _: None  # each thread calls it soon; nobody waits for that
     exclude: Callable[[str, str], None] | None = None  # address, why; None where all workers see what the driver sees
     excluded: dict[str, str] = field(default_factory=dict)  # address → why
-    check_stores: Callable[[preflight.Probe], None] = lambda _: None  # on each worker, also those that join later
+    checked: Callable[[preflight.Probe], AbstractContextManager[None]] = lambda _: nullcontext()  # see `_crew`
 
 
 @contextmanager
@@ -82,7 +82,6 @@ def _local_workers(client: Client) -> Workers:
 def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
     """The workers of a cluster that may lie anywhere: checked, and watched when others join."""
     excluded: dict[str, str] = {}
-    topics: list[str] = []
 
     def exclude(address: str, why: str) -> None:
         if address in excluded:
@@ -94,9 +93,12 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
         if not set(client.nthreads()) - set(excluded) and not wanted.adapt:
             raise RunError(f"no worker can do the work, the last, {address}: {why}")
 
-    def refused(event: tuple[float, dict[str, str]]) -> None:
-        excluded[event[1]["worker"]] = event[1]["fault"]
-        log.warning("worker %s is left out: %s", event[1]["worker"], event[1]["fault"])
+    async def refused(event: tuple[float, dict[str, str]]) -> None:
+        address, fault = event[1]["worker"], event[1]["fault"]
+        excluded[address] = fault
+        log.warning("worker %s is left out: %s", address, fault)
+        with suppress(OSError, RuntimeError, ValueError):
+            await client.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)  # type: ignore[union-attr]
 
     def exclude_all(faults: dict[str, str]) -> None:
         if faults and not set(client.nthreads()) - set(faults):
@@ -105,34 +107,37 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
         for address, fault in faults.items():
             exclude(address, fault)
 
-    def make_ready(probe: preflight.Probe | None) -> None:
+    @contextmanager
+    def made_ready(probe: preflight.Probe | None) -> Iterator[None]:
         topic = f"neardup-{secrets.token_hex(6)}"
         client.subscribe_topic(topic, refused)
-        topics.append(topic)
         client.register_plugin(preflight.plugin(topic, set(client.nthreads()), probe))
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # the scheduler may be gone
+                client.unregister_worker_plugin(topic)
 
-    def check_stores(probe: preflight.Probe) -> None:
+    @contextmanager
+    def checked(probe: preflight.Probe) -> Iterator[None]:
+        """While the block lasts, all workers pass the probe, also those that join."""
         exclude_all(preflight.faults_of_stores(client, probe))
-        make_ready(probe)
+        with made_ready(probe):
+            yield
 
     faults, notice = preflight.faults_of_versions(client)
     exclude_all(faults)
     if notice:
         log.warning("%s", notice)
-    make_ready(None)
-    before = set(client.nthreads())
-    at_start = max(sum(client.nthreads().values()), wanted.workers or 0, wanted.adapt.get("maximum", 0), 1)
+    with made_ready(None):
+        before = set(client.nthreads())
+        at_start = max(sum(client.nthreads().values()), wanted.workers or 0, wanted.adapt.get("maximum", 0), 1)
 
-    def lost() -> int:
-        return 0 if wanted.adapt else len(before - set(client.nthreads()) - set(excluded))
+        def lost() -> int:
+            return 0 if wanted.adapt else len(before - set(client.nthreads()) - set(excluded))
 
-    mapper = on_cluster(client, lambda: sum(client.nthreads().values()))
-    try:
-        yield Workers(mapper, at_start, client.dashboard_link, lost, _warm(client), exclude, excluded, check_stores)
-    finally:
-        for topic in topics:
-            with suppress(Exception):  # the scheduler may be gone
-                client.unregister_worker_plugin(topic)
+        mapper = on_cluster(client, lambda: sum(client.nthreads().values()))
+        yield Workers(mapper, at_start, client.dashboard_link, lost, _warm(client), exclude, excluded, checked)
 
 
 # --- connections ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from distributed import Client, WorkerPlugin
 _BITS = ("neardup", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "av")
 _OTHERS = ("dask", "distributed", "pyarrow", "scipy", "numba", "fsspec", "s3fs")
 _PROBE_S = 45.0
+_NOBODY_S = 30.0  # a driver that is there sends a worker away sooner
 
 Probe = Callable[[], str | None]  # what is wrong with the stores as this process sees them
 
@@ -57,15 +58,32 @@ def faults_of_stores(client: Client, probe: Probe) -> dict[str, str]:
 
 
 def plugin(topic: str, checked: set[str], probe: Probe | None) -> WorkerPlugin:
-    """What makes a worker ready; one that joins later and cannot do the work says so under `topic`, and ends."""
+    """What makes a worker ready; one that joins later and cannot do the work begins none, and says so under `topic`.
+
+    The driver sends it away. Where no driver does, its run is over, and the worker is free for others.
+    """
     bits = {package: _version(package) for package in _BITS}
-    find_fault, name, limit_s = _fault_by_value(), topic, _PROBE_S
+    find_fault, name, limit_s, nobody_s = _fault_by_value(), topic, _PROBE_S, _NOBODY_S
 
     class Ready(WorkerPlugin):  # a local class: pickled by value
         def __init__(self) -> None:
             self.name = topic
+            self.held = False
 
         async def setup(self, worker: Any) -> None:
+            if fault := await self.find(worker):
+                from distributed.core import Status
+
+                worker.status = Status.closing_gracefully  # no task begins; a paused one would go on by itself
+                self.held = True
+                worker.log_event(name, {"worker": worker.address, "fault": fault})
+                worker.loop.call_later(nobody_s, self.teardown, worker)
+                return
+            import cv2
+
+            cv2.setNumThreads(1)  # no environment variable says so to OpenCV
+
+        async def find(self, worker: Any) -> str | None:
             import asyncio
             from importlib.metadata import PackageNotFoundError, version
 
@@ -75,21 +93,22 @@ def plugin(topic: str, checked: set[str], probe: Probe | None) -> WorkerPlugin:
                 except PackageNotFoundError:
                     return None
 
-            fault = None
-            if worker.address not in checked:
-                fault = find_fault(bits, {package: installed(package) for package in bits})
-                if fault is None and probe is not None:
-                    try:
-                        fault = await asyncio.wait_for(asyncio.to_thread(probe), limit_s)
-                    except Exception as error:
-                        fault = f"{type(error).__name__}: {error}"
-            if fault is None:
-                import cv2
+            if worker.address in checked:
+                return None
+            fault = find_fault(bits, {package: installed(package) for package in bits})
+            if fault is not None or probe is None:
+                return fault
+            try:
+                return await asyncio.wait_for(asyncio.to_thread(probe), limit_s)
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
 
-                cv2.setNumThreads(1)  # no environment variable says so to OpenCV
-                return
-            worker.log_event(name, {"worker": worker.address, "fault": fault})
-            worker.loop.call_later(0.5, lambda: worker.close(nanny=True, reason="neardup-refused"))
+        def teardown(self, worker: Any) -> None:
+            from distributed.core import Status
+
+            if self.held and worker.status == Status.closing_gracefully:
+                worker.status = Status.running
+            self.held = False
 
     return Ready()
 

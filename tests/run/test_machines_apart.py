@@ -97,7 +97,6 @@ def test_a_worker_loses_the_store(laboratory: Laboratory) -> None:
     assert outcome.done[0].summary["workers_lost"] == 0
 
 
-@pytest.mark.xfail(strict=False, reason="a line of Dask's own comes before ours")
 def test_the_scheduler_dies_and_the_same_command_goes_on(laboratory: Laboratory) -> None:
     outcome = scheduler_killed(laboratory, "dedup")
     check(outcome, laboratory.rows("dedup"), [1, 0])
@@ -105,14 +104,12 @@ def test_the_scheduler_dies_and_the_same_command_goes_on(laboratory: Laboratory)
     assert outcome.photos_read[1] < PHOTOS
 
 
-@pytest.mark.xfail(strict=False, reason="the claim of a dead run cannot be taken over on SeaweedFS")
 def test_the_command_is_killed_and_run_again(laboratory: Laboratory) -> None:
     outcome = command_killed(laboratory, "dedup")
     check(outcome, laboratory.rows("dedup"), [-9, 0])
     assert outcome.photos_read[1] < PHOTOS
 
 
-@pytest.mark.xfail(strict=False, reason="versions of workers are not compared")
 def test_a_worker_of_another_version_does_no_work(laboratory: Laboratory) -> None:
     outcome = other_version_joined(laboratory, "dedup")
     done = outcome.done[0]
