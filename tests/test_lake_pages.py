@@ -54,13 +54,13 @@ def test_the_page_on_the_data_lake(here: Path) -> None:
             compile(code, "page", "exec")
         else:
             found["python"].append(python(code))
-    dropped, errors, hashes, copies, _, enriched, unique = found["sql"]
+    dropped, errors, stale, hashes, copies, _, enriched, unique = found["sql"]
     assert (
         len(dropped) == 23
         and len({row[0] for row in hashes}) == 55
         and {row[0] for row in errors} == {"permanent", "policy"}
     )
-    assert len(copies) == 1 and copies[0][1] == 2
+    assert not stale and len(copies) == 1 and copies[0][1] == 2
     assert len(enriched) == 60 and sum(row[4] is True for row in enriched) == len(unique) == 56 - len(dropped)
     assert "jpeg" in found["python"][0].lower() and "uri_a" in found["python"][1]
     assert "group" in found["sh"][-1] and len(found["python"]) == 2

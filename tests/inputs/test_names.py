@@ -96,7 +96,7 @@ def test_each_odd_name_is_exported_alone(form: str, tmp_path: Path) -> None:
 
 
 def test_a_parquet_export_says_that_it_holds_images(tmp_path: Path) -> None:
-    """As `datasets` reads it: load_dataset("parquet") gives pictures, seen with datasets 4."""
+    """These are the notes by which Hugging Face's `load_dataset("parquet")` gives pictures, not bytes."""
     (tmp_path / "in").mkdir()
     shutil.copyfile(PHOTOS[0], tmp_path / "in" / "a.jpg")
     dedup(tmp_path / "in", tmp_path / "out")
