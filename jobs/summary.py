@@ -74,13 +74,12 @@ def show_summary(summary: dict[str, Any]) -> None:
 
 def _passed_by(passed: dict[str, int]) -> str:
     """Which files of folders were not read, in words."""
-    own = {"lists": "lists (name their column of uris with --uri-column)", "own tables": "tables of neardup's own"}
+    own = {"lists": "lists (--uri-column reads them)", "own tables": "tables of neardup's own"}
     words = [f"{passed[kind]:,} {what}" for kind, what in own.items() if kind in passed]
     others = sorted(((count, suffix) for suffix, count in passed.items() if suffix not in own), key=lambda x: -x[0])
-    if others:
-        shown = ", ".join(f"{suffix} {count:,}" for count, suffix in others[:_SUFFIXES_SHOWN])
-        more = ", …" if len(others) > _SUFFIXES_SHOWN else ""
-        words.append(f"{sum(count for count, _ in others):,} other files ({shown}{more})")
+    words += [f"{count:,} {suffix}" for count, suffix in others[:_SUFFIXES_SHOWN]]
+    if rest := sum(count for count, _ in others[_SUFFIXES_SHOWN:]):
+        words.append(f"{rest:,} others")
     return ", ".join(words)
 
 

@@ -38,7 +38,7 @@ def test_commands_and_code_of_the_readme_work(tmp_path: Path) -> None:
 def test_the_demo_prints_what_the_readme_shows_and_lines_that_work(tmp_path: Path) -> None:
     printed = run(f"neardup dedup {ROOT / 'samples'} -o {tmp_path / 'demo-out'}", tmp_path)
     shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
-    assert shown and [line.rstrip() for line in printed.splitlines()][:6] == shown[1].splitlines()
+    assert shown and [line.rstrip() for line in printed.splitlines()][:7] == shown[1].splitlines()
     look = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
     report, duckdb, pandas = look
     assert Path(run(report, tmp_path).strip()) == tmp_path / "demo-out" / "report" / "duplicates.html"
