@@ -260,6 +260,8 @@ def _by_connection(signs: _Signs) -> Verdict | None:
     at = next(filter(None, map(_place_of, signs.chain)), "")
     for one in signs.chain:
         names = {kind.__name__ for kind in type(one).__mro__}
+        if "TooManyRedirects" in names:  # aiohttp gives it no status
+            return Verdict(TransientError("the server sends on and on"), 1)
         if isinstance(one, ssl.SSLCertVerificationError) or "ClientConnectorCertificateError" in names:
             why = getattr(one, "verify_message", "") or first_line(one)
             return Verdict(TransientError(f"the certificate of the server{at} is not accepted: {why}"), 1)
