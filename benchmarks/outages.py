@@ -132,7 +132,7 @@ def nights(laboratory: Laboratory, server: FailingServer, names: list[str], plan
     expect(tables_of(laboratory.output) == before, "down: the tables have changed")
     changed = sum(tables_of(laboratory.output).get(name) != digest for name, digest in before.items())
     others = others_of(laboratory.output)
-    print(f"    manifest and live parts: {len(before)}, changed {changed}; beside them {others}", flush=True)
+    print(f"    live parts: {len(before)}, changed {changed}; beside them {others}", flush=True)
     report["nights"]["it is down"] |= {"tables": len(before), "tables_changed": changed, "beside": others}
     server.tell("up")
     up = spend("it is up again", hosts, unhealed)
@@ -205,15 +205,16 @@ def pairs_of(output: Path) -> list[tuple[str, ...]]:
 
 
 def tables_of(output: Path) -> dict[str, str]:
-    """A digest of the manifest and of every part that it names."""
-    parts = [part for names in storage.read_manifest(f"file://{output}").values() for part in names]
-    return {name: hashlib.sha256((output / name).read_bytes()).hexdigest() for name in [storage.MANIFEST, *parts]}
+    """A digest of every live part, by its table and name: what the manifest names, and what it holds there."""
+    tables = storage.read_manifest(f"file://{output}")
+    parts = [(table, part) for table, names in tables.items() for part in names]
+    return {f"{table}: {part}": hashlib.sha256((output / part).read_bytes()).hexdigest() for table, part in parts}
 
 
 def others_of(output: Path) -> list[str]:
     """The names of all other files of an output."""
     names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
-    return sorted(names - tables_of(output).keys())
+    return sorted(names - {name.partition(": ")[2] for name in tables_of(output)})
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ def dedup(given: Path, output: Path) -> dict[str, Any]:
 
 
 def tables_of(output: Path) -> dict[str, str]:
-    parts = [part for names in storage.read_manifest(f"file://{output}").values() for part in names]
-    return {name: hashlib.sha256((output / name).read_bytes()).hexdigest() for name in [storage.MANIFEST, *parts]}
+    tables = storage.read_manifest(f"file://{output}")
+    parts = [(table, part) for table, names in tables.items() for part in names]
+    return {f"{table}: {part}": hashlib.sha256((output / part).read_bytes()).hexdigest() for table, part in parts}
 
 
 def pairs_of(output: Path) -> list[list[str]]:
