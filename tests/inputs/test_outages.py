@@ -20,9 +20,9 @@ URLS, SHARE, SEED = 300, 0.015, 3
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many attempts as ever, with shorter waits between them and shorter time limits."""
-    monkeypatch.setattr(retrying, "_FIRST_S", 0.005)
-    monkeypatch.setattr(urls, "SILENCE_S", 2.0)
-    monkeypatch.setattr(objects, "LOOK_S", 2.0)
+    monkeypatch.setattr(retrying, "_FIRST_S", 0.001)
+    monkeypatch.setattr(urls, "SILENCE_S", 1.5)
+    monkeypatch.setattr(objects, "LOOK_S", 1.5)
     storage.forget()
 
 
