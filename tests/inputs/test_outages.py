@@ -14,7 +14,7 @@ from pipeline.config import DedupJob
 from pipeline.errors import RunError
 from pipeline.storage import objects, retrying, urls
 
-URLS, SHARE, SEED = 300, 0.015, 3
+URLS, SHARE, SEED = 200, 0.018, 4
 
 
 @pytest.fixture(autouse=True)
