@@ -178,7 +178,8 @@ def _answer_of(error: BaseException) -> tuple[int | None, str, Any] | None:
         status = metadata.get("HTTPStatusCode") or (int(code) if code.isdigit() else None)
         return status, code, metadata.get("HTTPHeaders")
     status = next((number for number in map(_status_of, (error, response)) if number), None)
-    named = getattr(error, "error_code", None) or ("" if status else getattr(error, "code", None))
+    numbered = status or isinstance(getattr(error, "status", None), int)  # and then `code` may warn, too
+    named = getattr(error, "error_code", None) or ("" if numbered else getattr(error, "code", None))
     headers = getattr(error, "headers", None) or getattr(response, "headers", None)
     if type(error).__module__ == "ftplib" and (reply := re.match(r"(\d{3})\b", str(error))):
         status = {"421": 503, "530": 401, "550": 404, "553": 403}.get(reply[1], 503 if reply[1][0] == "4" else 400)
@@ -188,8 +189,8 @@ def _answer_of(error: BaseException) -> tuple[int | None, str, Any] | None:
 def _status_of(answer: object) -> int | None:
     for name in ("status", "status_code", "code"):  # the next is asked for only where there is no other: it may warn
         number = getattr(answer, name, None)
-        if isinstance(number, int) and 100 <= number < 600:
-            return number
+        if isinstance(number, int):
+            return number if 100 <= number < 600 else None
     return None
 
 
@@ -260,6 +261,8 @@ def _by_connection(signs: _Signs) -> Verdict | None:
     at = next(filter(None, map(_place_of, signs.chain)), "")
     for one in signs.chain:
         names = {kind.__name__ for kind in type(one).__mro__}
+        if "TooManyRedirects" in names:  # aiohttp gives it no status
+            return Verdict(TransientError("the server sends on and on"), 1)
         if isinstance(one, ssl.SSLCertVerificationError) or "ClientConnectorCertificateError" in names:
             why = getattr(one, "verify_message", "") or first_line(one)
             return Verdict(TransientError(f"the certificate of the server{at} is not accepted: {why}"), 1)

@@ -18,7 +18,7 @@ from fsspec.utils import glob_translate
 from pipeline.errors import MediaError, MissingError, RunError, TransientError, UsageError
 from pipeline.storage.containers import Held, held_in, is_archive, located
 from pipeline.storage.members import Member, address
-from pipeline.storage.objects import Facts, facts, facts_of
+from pipeline.storage.objects import Facts, facts, facts_of, look_up
 from pipeline.storage.retrying import patiently, translated
 from pipeline.storage.sidecars import Sidecars
 from pipeline.storage.urls import absolute, braced, file_path, file_uri, is_local, local, open_filesystem
@@ -152,7 +152,7 @@ def _found(root: str, given: str) -> Iterator[Listed]:
     """The objects of an input: media, and named archives and lists as they are."""
     filesystem, path = patiently(lambda: open_filesystem(root))
     try:
-        info = patiently(lambda: filesystem.info(path))
+        info = look_up(root)
     except MissingError as error:
         if not any(c in path for c in "*?[") or (is_local(root) and "permission" in str(error)):
             if not is_local(root) and "gone" not in str(error):
@@ -318,7 +318,7 @@ def _looked_for(one: Listed) -> list[Listed]:
     """A container that could not be looked up: `unread`, unless it is gone."""
     why = "it could not be looked up"
     try:
-        facts(one.uri)
+        look_up(one.uri)
     except MissingError:
         return [one]
     except MediaError as error:

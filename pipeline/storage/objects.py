@@ -13,7 +13,7 @@ from fsspec.asyn import AsyncFileSystem, sync
 
 from pipeline.errors import MissingError, TransientError
 from pipeline.storage.hosts import host_of
-from pipeline.storage.retrying import patiently
+from pipeline.storage.retrying import patiently, translated
 from pipeline.storage.urls import is_local, open_filesystem
 
 _RANGE_BYTES = 1 << 20  # fetched at a time where an object is read by ranges
@@ -38,6 +38,37 @@ def facts(uri: str) -> Facts:
     """The facts of one object. Raises MissingError, or TransientError after the last attempt."""
 
     return facts_of(_asked(uri, "info", LOOK_S))
+
+
+def look_up(uri: str) -> dict[str, Any]:
+    """What its store tells of an object or folder; raises as `facts` does, and says what an answer to HEAD cannot.
+
+    S3 answers HEAD without a body, and so with a bare 403 where a clock is wrong or credentials are not accepted any
+    more: a listing of one key, which is checked in the same way before any permission, says which it is.
+    """
+    return patiently(lambda: _looked_up(uri), uri)
+
+
+def _looked_up(uri: str) -> dict[str, Any]:
+    try:
+        return dict(_asked_once(uri, "info", LOOK_S, 0))
+    except Exception as error:
+        if isinstance(translated(error), MissingError) and not isinstance(error, FileNotFoundError):
+            _raise_what_may_pass(uri)
+        raise
+
+
+def _raise_what_may_pass(uri: str) -> None:
+    """Raise what S3 says against a listing, where it is not for good."""
+    filesystem, path = open_filesystem(uri)
+    if not hasattr(filesystem, "call_s3"):
+        return
+    bucket, _, prefix = path.strip("/").partition("/")
+    try:
+        filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    except Exception as error:
+        if isinstance(translated(error), TransientError):
+            raise
 
 
 def time_limit_s(uri: str, usual_s: float, size: int = 0) -> float:

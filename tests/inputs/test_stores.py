@@ -90,6 +90,21 @@ def test_what_is_refused_or_gone_is_asked_for_once(url: str, tmp_path: Path) -> 
         hash_only("s3://photos", tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("variable", "why"),
+    [("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch"), ("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId")],
+)
+def test_credentials_that_are_not_accepted_may_be_mended_by_tomorrow(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, why: str
+) -> None:
+    """Also where the first look is by HEAD, whose answer does not say why it is 403."""
+    with stores.environment(url):
+        monkeypatch.setenv(variable, "another")
+        for given in ("s3://photos", "s3://photos/0", "s3://photos/0/000.jpg"):
+            with pytest.raises(RunError, match=f"cannot list '{given}': the credentials are not accepted .{why}."):
+                hash_only(given, tmp_path / "out")
+
+
 def test_a_store_that_is_down_is_a_transient_row(url: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("s3://photos/0/000.jpg\n")
     faults = stores.Faults(slow_down=1.0)

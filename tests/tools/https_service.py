@@ -70,9 +70,10 @@ def service(certificate: Path | None, host: str = "127.0.0.1") -> Iterator[Servi
             for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply.body)
+            if self.command != "HEAD":
+                self.wfile.write(reply.body)
 
-        do_POST = do_GET = handle_any  # noqa: N815
+        do_POST = do_GET = do_HEAD = handle_any  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
