@@ -65,16 +65,16 @@ def workers(cluster: str | int | dict[str, Any]) -> Iterator[Workers]:
     with _quiet(), _client(wanted) as client:
         _await_worker(client, wanted)
         if wanted.kind == "local":
-            yield _local_workers(client)
+            yield _local_workers(client, wanted)
         else:
             with _crew(client, wanted) as workers:
                 yield workers
 
 
-def _local_workers(client: Client) -> Workers:
+def _local_workers(client: Client, wanted: settings.Settings) -> Workers:
     before = set(client.nthreads())
     count = sum(client.nthreads().values())
-    mapper = on_cluster(client, lambda: count)
+    mapper = on_cluster(client, lambda: count, wanted.wait_s)
     return Workers(mapper, count, client.dashboard_link, lambda: len(before - set(client.nthreads())), _warm(client))
 
 
@@ -115,8 +115,9 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
         try:
             yield
         finally:
-            with suppress(Exception):  # the scheduler may be gone
-                client.unregister_worker_plugin(topic)
+            if client.status == "running":  # else the scheduler is gone
+                with suppress(Exception):
+                    client.unregister_worker_plugin(topic)
 
     @contextmanager
     def checked(probe: preflight.Probe) -> Iterator[None]:
@@ -136,7 +137,7 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
         def lost() -> int:
             return 0 if wanted.adapt else len(before - set(client.nthreads()) - set(excluded))
 
-        mapper = on_cluster(client, lambda: sum(client.nthreads().values()))
+        mapper = on_cluster(client, lambda: sum(client.nthreads().values()), wanted.wait_s)
         yield Workers(mapper, at_start, client.dashboard_link, lost, _warm(client), exclude, excluded, checked)
 
 

@@ -1,6 +1,9 @@
 """A function applied to many tasks, here or by the workers of a cluster, in a window of submissions."""
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +18,11 @@ R = TypeVar("R")
 
 WINDOW = 20_000  # tasks known to the scheduler at a time
 _IN_A_ROW = 20  # so many tasks fail alike, and as many again per worker, with none that succeeds: the others would too
+_LOOK_S = 1.0  # between two looks whether there still is a worker
+_NOTICE_AFTER_S = 3.0
 _GONE = "the scheduler went away; what is finished stays, the same command goes on from there"
+
+log = logging.getLogger("neardup")
 
 
 class Mapper(Protocol):
@@ -39,8 +46,8 @@ def in_process(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]
     failures.throw(len(tasks))
 
 
-def on_cluster(client: Client, count: Callable[[], int]) -> Mapper:
-    """The same by the workers of a cluster."""
+def on_cluster(client: Client, count: Callable[[], int], wait_s: float) -> Mapper:
+    """The same by the workers of a cluster; RunError where it has none for so long."""
 
     def mapper(function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]:
         failures = _Failures(count())
@@ -60,7 +67,7 @@ def on_cluster(client: Client, count: Callable[[], int]) -> Mapper:
         submit()
         try:
             while under_way:
-                future: Any = next(completed)
+                future: Any = _next(client, completed, wait_s)
                 under_way.discard(future)
                 if future.status == "finished":
                     failures.in_a_row = 0
@@ -78,6 +85,28 @@ def on_cluster(client: Client, count: Callable[[], int]) -> Mapper:
         failures.throw(len(tasks))
 
     return mapper
+
+
+def _next(client: Client, completed: as_completed, wait_s: float) -> Any:
+    """The next future that has ended."""
+    pause_s, told = 0.001, False
+    seen = looked = time.monotonic()  # a worker
+    while not completed.has_ready():
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.05)
+        now = time.monotonic()
+        if now - looked < _LOOK_S:
+            continue
+        looked, there = now, True  # one that does not answer may be busy
+        with suppress(OSError, RuntimeError, ValueError):
+            there = bool(client.nthreads())
+        seen = now if there else seen
+        if now - seen > wait_s:
+            raise RunError(f"no worker is left, and none came within {wait_s:g} s; what is finished stays: run again")
+        if now - seen > _NOTICE_AFTER_S and not told:
+            log.warning("no worker is left: waiting for one, at most %g s", wait_s)
+            told = True
+    return next(completed)
 
 
 def _placed(function: Callable[[T], R], task: T) -> R:

@@ -318,5 +318,7 @@ def _type_of(kinds: set[str]) -> pa.DataType:
 def _value(fields: dict[str, Any], name: str, kind: pa.DataType) -> Any:
     value = next((value for key, value in fields.items() if _column(key) == name), None)
     if value is None or not pa.types.is_string(kind) or isinstance(value, str):
-        return float(value) if value is not None and pa.types.is_floating(kind) else value
-    return json.dumps(value, ensure_ascii=False)
+        value = float(value) if value is not None and pa.types.is_floating(kind) else value
+    else:
+        value = json.dumps(value, ensure_ascii=False)
+    return storage.redacted(value) if isinstance(value, str) and storage.secret_in(value) else value

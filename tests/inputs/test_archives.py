@@ -211,6 +211,8 @@ def test_what_sidecars_say_is_carried_and_typed(tmp_path: Path) -> None:
             ("002.jpg", PHOTO),
             ("003.jpg", PHOTO),
             ("004.json", say(score=9)),
+            ("006.jpg", PHOTO),
+            ("006.json", say(caption="https://a/b?token=abc123&w=1", tags=["https://me:pass@a/b"])),
             ("005.json", b"no json"),
             ("005.jpg", PHOTO),
         ],
@@ -223,6 +225,7 @@ def test_what_sidecars_say_is_carried_and_typed(tmp_path: Path) -> None:
         "002": (None, 0.5, None, None, "two", None, None),
         "003": (None,) * 7,
         "005": (None,) * 6 + ("no json",),
+        "006": ("https://a/b?…", None, None, '["https://…@a/b"]', None, None, None),
     }
     hash_only(given, tmp_path / "few", columns=["score"])
     assert set(rows(tmp_path / "few", "media")[0]) == set(said["001"]) - set(names) | {"score"}

@@ -77,7 +77,7 @@ def test_a_run_that_cannot_be_seen_lives_as_long_as_its_claim_changes(
     assert len(told) == 1 and "sign of life" in told[0]
 
 
-@pytest.mark.parametrize("heartbeat", [0.0, time.time() + _DAYS_S])
+@pytest.mark.parametrize("heartbeat", [0.0, time.time() + _DAYS_S], ids=["of the past", "of the future"])
 def test_a_run_that_cannot_be_seen_and_is_silent_is_taken_over(root: str, soon: None, heartbeat: float) -> None:
     held_by(root, boot="another", heartbeat=heartbeat)
     begun = time.monotonic()

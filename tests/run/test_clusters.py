@@ -186,6 +186,26 @@ def test_a_port_of_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.cluster
+def test_a_run_whose_last_worker_dies_ends(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(f"address: 127.0.0.1:{(port := free_port())}\nwait_s: 4\n")
+    given = [pictures(tmp_path / "in", 300), "-o", tmp_path / "out", "--cluster", tmp_path / "cluster.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with scheduler(port), worker(port, tmp_path / "a") as last:
+        slices = ("--set", "slices.items=1")
+        running = subprocess.Popen(command(*given, *slices), env=environment, stdout=pipe, stderr=pipe, text=True)
+        while not list((tmp_path / "out").glob("media/*.parquet")):
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.01)
+        os.killpg(last.pid, signal.SIGKILL)
+        _, told = running.communicate(timeout=90)
+    assert running.returncode == 1 and told.count("no worker is left") == 2, told
+    assert told.splitlines()[-1] == (
+        "neardup: no worker is left, and none came within 4 s; what is finished stays: run again"
+    )
+
+
+@pytest.mark.cluster
 def test_a_class_by_its_path_that_adapts_itself() -> None:
     arguments = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with workers({"class": "distributed.LocalCluster", "arguments": arguments, "adapt": {"maximum": 1}}) as pool:
