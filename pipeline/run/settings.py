@@ -30,7 +30,7 @@ class Settings:
     class_path: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
     adapt: dict[str, int] = field(default_factory=dict)
-    wait_s: float = _WAIT_S  # for the first worker
+    wait_s: float = _WAIT_S  # for the first worker, or for another when the last has gone
 
 
 def read(cluster: str | int | dict[str, Any]) -> Settings:
