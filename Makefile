@@ -20,7 +20,7 @@ demo: .venv/installed
 	@$(BIN)/python samples/show.py demo-out
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .
