@@ -12,6 +12,12 @@ from pipeline import storage
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 PHOTOS = sorted((SAMPLES / "perception").glob("*.jpg"))
+LONGEST = ("test_readme.py", "test_machines_apart.py", "test_threads.py", "test_dedup.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: where several processes run the tests, none waits for the last."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture
