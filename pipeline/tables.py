@@ -295,13 +295,13 @@ def write_row_groups(root: str, name: str, groups: Sequence[pa.Table]) -> None:
 
 def read_row_group(root: str, name: str, number: int) -> pa.Table:
     """One row group of a work file."""
-    with storage.open_part(root, name) as file:
+    with storage.reading_part(root, name) as file:
         return pq.ParquetFile(file).read_row_group(number)
 
 
 def made_by(root: str, name: str) -> dict[str, Any]:
     """What made a part: the JSON object in its file metadata."""
-    with storage.open_part(root, name) as file:
+    with storage.reading_part(root, name) as file:
         try:
             found: dict[str, Any] = json.loads((pq.read_metadata(file).metadata or {})[_MADE_BY])
         except (KeyError, ValueError) as error:  # ArrowInvalid is a ValueError
@@ -313,7 +313,7 @@ def count_rows(root: str, names: Sequence[str]) -> int:
     """How many rows some parts have, by their metadata alone."""
     counted = 0
     for name in names:
-        with storage.open_part(root, name) as file:
+        with storage.reading_part(root, name) as file:
             counted += pq.read_metadata(file).num_rows
     return counted
 
@@ -325,19 +325,19 @@ def columns_of(root: str, name: str) -> list[str]:
 
 def schema_of(root: str, name: str) -> pa.Schema:
     """The columns of one part with their types."""
-    with storage.open_part(root, name) as file:
+    with storage.reading_part(root, name) as file:
         return pq.read_schema(file).remove_metadata()
 
 
 def read_part(root: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of one part, or only some of its columns."""
-    with storage.open_part(root, name) as file:
+    with storage.reading_part(root, name) as file:
         return _read(file, name, columns)
 
 
 def read_listed(root: str, name: str) -> pa.Table:
     """The rows of a MEDIA part: what became of items, and what their listing said, columns of inputs included."""
-    with storage.open_part(root, name) as file:
+    with storage.reading_part(root, name) as file:
         return _read(file, name, [column for column in _names(file, name) if column not in _FOUND])
 
 

@@ -234,7 +234,7 @@ def _read_rows(task: NearTask, hasher: Hasher, first: int, stop: int) -> Owned:
 
 
 def _read_range(root: str, name: str, first: int, stop: int) -> bytes:
-    with storage.open_part(root, name) as file:
+    with storage.reading_part(root, name) as file:
         file.seek(first)
         data = file.read(stop - first)
     if len(data) != stop - first:

@@ -119,6 +119,13 @@ def open_part(root: str, name: str) -> BinaryIO:
     return reported(f"read {where}", opener if is_local(where) else lambda: open_file(where))
 
 
+@contextmanager
+def reading_part(root: str, name: str) -> Iterator[BinaryIO]:
+    """The same, for a block that reads it and nothing else: it may also be deleted while it is read."""
+    with reporting(f"read {root}/{name}"), open_part(root, name) as file:
+        yield file
+
+
 def list_folder(folder: str) -> dict[str, int]:
     """The files directly in a folder, by name, with their sizes; none when it does not exist."""
     filesystem, path = open_filesystem(folder)
@@ -176,8 +183,15 @@ def reported(what: str, action: Callable[[], T]) -> T:
     """The outcome of an action on an output. Raises RunError, in words, where the store fails it; RefusedError where
     it will go on doing so.
     """
-    try:
+    with reporting(what):
         return action()
+
+
+@contextmanager
+def reporting(what: str) -> Iterator[None]:
+    """The same for a block."""
+    try:
+        yield
     except OSError as error:  # MissingError and TransientError are such
         raise _failure(what, error) from error
 

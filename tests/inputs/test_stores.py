@@ -152,6 +152,17 @@ def test_an_output_on_a_store_with_faults(url: str, tmp_path: Path) -> None:
     assert "claim.json" not in left and not [name for name in left if name.startswith("work/")]
 
 
+def test_a_part_that_is_deleted_while_it_is_read_is_told(url: str) -> None:
+    stores.make_bucket("outputs")
+    storage.write("s3://outputs/deleted", "media/part-a.parquet", bytes(3 << 20))
+    with pytest.raises(RunError, match=r"cannot read s3://outputs/deleted/media/part-a\.parquet: "):  # noqa: SIM117
+        with storage.reading_part("s3://outputs/deleted", "media/part-a.parquet") as file:
+            file.read(1)
+            storage.delete("s3://outputs/deleted", ["media/part-a.parquet"])
+            file.seek(2 << 20)
+            file.read()
+
+
 def read_table(root: str, name: str) -> pa.Table:
     with storage.open_part(root, name) as file:
         return pq.read_table(file)
