@@ -111,6 +111,7 @@ def worker_added(laboratory: Laboratory, job: str) -> Outcome:
     laboratory.cluster.add_worker()
     laboratory.cluster.wait_for_workers()
     work.end(run)
+    laboratory.cluster.kill_worker()  # so that the next scenario has as many as this one had
     return work.outcome()
 
 
