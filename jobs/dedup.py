@@ -178,6 +178,7 @@ def run_over(
                 with _probed(root, listing, pool):
                     _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
                     hashing.close_worker()  # its memory is of no use to what follows
+                    pool.warm(hashing.close_worker)
                     if then:
                         then(root, pool, summary, check)
         return summary

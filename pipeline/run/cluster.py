@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -82,6 +83,7 @@ def _local_workers(client: Client, wanted: settings.Settings) -> Workers:
 def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
     """The workers of a cluster that may lie anywhere: checked, and watched when others join."""
     excluded: dict[str, str] = {}
+    topics: set[str] = set()  # of the checks that count now
 
     def exclude(address: str, why: str) -> None:
         if address in excluded:
@@ -93,7 +95,9 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
         if not set(client.nthreads()) - set(excluded) and not wanted.adapt:
             raise RunError(f"no worker can do the work, the last, {address}: {why}")
 
-    async def refused(event: tuple[float, dict[str, str]]) -> None:
+    async def refused(topic: str, event: tuple[float, dict[str, str]]) -> None:
+        if topic not in topics:  # what it was to look at may be gone by now
+            return
         address, fault = event[1]["worker"], event[1]["fault"]
         excluded[address] = fault
         log.warning("worker %s is left out: %s", address, fault)
@@ -110,11 +114,13 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
     @contextmanager
     def made_ready(probe: preflight.Probe | None) -> Iterator[None]:
         topic = f"neardup-{secrets.token_hex(6)}"
-        client.subscribe_topic(topic, refused)
+        topics.add(topic)
+        client.subscribe_topic(topic, partial(refused, topic))
         client.register_plugin(preflight.plugin(topic, set(client.nthreads()), probe))
         try:
             yield
         finally:
+            topics.discard(topic)
             if client.status == "running":  # else the scheduler is gone
                 with suppress(Exception):
                     client.unregister_worker_plugin(topic)

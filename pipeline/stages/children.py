@@ -32,6 +32,7 @@ _lock = threading.Lock()
 _idle: list[tuple[Setup, Child | Inline]] = []  # the last used at the end
 _leased: dict[Child | Inline, threading.Thread] = {}
 _most = 0  # that were leased or started ahead at a time, since the setup changed
+_asked = 0  # how many were to be started ahead since the last lease
 
 
 @contextmanager
@@ -46,10 +47,13 @@ def lease(setup: Setup) -> Iterator[Child | Inline]:
 
 
 def start(setup: Setup) -> None:
-    """Start a child ahead of the first lease, and do not wait for it."""
-    global _most
+    """Start a child ahead of the first lease, and do not wait for it; an idle one of an earlier run serves as well."""
+    global _most, _asked
     with _lock:
         if _leased:  # it is too late: who needs one has it
+            return
+        _asked += 1
+        if sum(kept == setup for kept, _ in _idle) >= _asked:
             return
     child = _made(setup)
     child.start()
@@ -60,11 +64,11 @@ def start(setup: Setup) -> None:
 
 def close_idle() -> None:
     """End all that are not leased."""
-    global _most
+    global _most, _asked
     with _lock:
         ended = [child for _, child in _idle] + _abandoned()
         _idle.clear()
-        _most = len(_leased)
+        _most, _asked = len(_leased), 0
     for child in ended:
         child.close()
 
@@ -100,8 +104,9 @@ def _abandoned() -> list[Child | Inline]:
 
 
 def _note_lease(child: Child | Inline) -> None:
-    global _most
+    global _most, _asked
     with _lock:
+        _asked = 0
         _leased[child] = threading.current_thread()
         _most = max(_most, len(_leased))
 
@@ -128,11 +133,11 @@ def _close_all() -> None:
 
 def _forget() -> None:
     """In a fork of this process: the children are not its own, and no thread will give back what it leased."""
-    global _lock, _most
+    global _lock, _most, _asked
     _lock = threading.Lock()
     _idle.clear()
     _leased.clear()
-    _most = 0
+    _most = _asked = 0
 
 
 os.register_at_fork(after_in_child=_forget)
