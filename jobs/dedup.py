@@ -174,11 +174,11 @@ def run_over(
             if not summary["written"]:
                 return summary
             with workers(job.cluster) as pool, claimed(root, tell) as check:
-                pool.warm(start_child)
+                pool.on_each_thread(start_child)
                 with _probed(root, listing, pool):
                     _hash_stage(root, listing, makers, options, job, pool, summary, style, check)
                     hashing.close_worker()  # its memory is of no use to what follows
-                    pool.warm(hashing.close_worker)
+                    pool.on_each_thread(hashing.close_worker)
                     if then:
                         then(root, pool, summary, check)
         return summary
@@ -371,7 +371,7 @@ def join_stages(
     rules = pairing.Rules(job.block_by, job.all_pairs, job.min_overlap, job.min_matches)
     most = 0 if job.all_pairs else job.max_neighbours
     annoy = joins.Annoy(job.trees, job.search_k) if job.engine == "annoy" else None
-    pool.warm(tiles.warm_up)  # while the hashes are gathered here
+    pool.on_each_thread(tiles.warm_up)  # while the hashes are gathered here
     for maker, radius in wanted:
         begun = time.perf_counter()
         prepared = joining.prepare(root, maker, radius, job.block_rows, job.min_quality, most, annoy)

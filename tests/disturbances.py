@@ -5,7 +5,8 @@ gate with its next one until the disturbance is over.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from machines import Cluster, Done, Gate, Machine, Run, add_machine, live_rows, other_version
@@ -146,27 +147,20 @@ def store_lost(seconds: float) -> Callable[[Laboratory, str], Outcome]:
 
 def other_version_joined(laboratory: Laboratory, job: str) -> Outcome:
     """A worker of another version is there from the start."""
-    machine = _of_another_version(laboratory)
-    try:
+    with _worker_of_another_version(laboratory):
+        laboratory.cluster.wait_for_workers()
         work = _Job(laboratory, job)
         work.end(work.start())
         return work.outcome()
-    finally:
-        laboratory.cluster.workers.remove(machine)
-        machine.kill()
 
 
 def other_version_joins(laboratory: Laboratory, job: str) -> Outcome:
     """A worker of another version joins."""
     work = _Job(laboratory, job)
     run = work.until_the_middle()
-    machine = _of_another_version(laboratory, wait=False)
-    try:
+    with _worker_of_another_version(laboratory):
         work.end(run)
         return work.outcome()
-    finally:
-        laboratory.cluster.workers.remove(machine)
-        machine.kill()
 
 
 def scheduler_killed(laboratory: Laboratory, job: str) -> Outcome:
@@ -190,12 +184,16 @@ def command_killed(laboratory: Laboratory, job: str) -> Outcome:
     return work.outcome()
 
 
-def _of_another_version(laboratory: Laboratory, wait: bool = True) -> Machine:
+@contextmanager
+def _worker_of_another_version(laboratory: Laboratory) -> Iterator[None]:
+    """One more worker, started for the time of the block, that says it is of another version."""
     cluster = laboratory.cluster
     cluster.start(WORKERS)
     machine = add_machine(cluster.net, "other")
     other_version(machine.tree / "site", OTHER_VERSION)
     cluster.launch(machine, PYTHONPATH=str(machine.home / "site"))
-    if wait:
-        cluster.wait_for_workers()
-    return machine
+    try:
+        yield
+    finally:
+        cluster.workers.remove(machine)
+        machine.kill()

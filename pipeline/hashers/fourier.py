@@ -395,9 +395,18 @@ def _forward_ends(half: _Float32, height: int, tables: tuple[_Indexes, _Float32]
 
 
 @compiled
+def _forward_columns(half: _Float32, start: int, tables: tuple[_Indexes, _Float32], numbers: _Float32) -> None:
+    """The transforms of a group of columns, which begins at `start`."""
+    order, waves = tables
+    for row in range(SIDE):
+        _copy(half, start + row * _PAIR, numbers, order[row] * _PAIR)
+        _copy(half, start + row * _PAIR + LANES, numbers, order[row] * _PAIR + LANES)
+    _transform(numbers, SIDE, waves)
+
+
+@compiled
 def _spectrum(across: _Float32, size: tuple[int, int], tables: tuple[_Indexes, _Float32], target: _Float32) -> None:
     """See `spectrum`."""
-    order, waves = tables
     numbers = np.empty(SIDE * _PAIR, np.float32)
     _forward_rows(across, size[0], (0, 0), size, tables, numbers, target)
     ends = _GROUPS * SIDE * _PAIR
@@ -409,10 +418,7 @@ def _spectrum(across: _Float32, size: tuple[int, int], tables: tuple[_Indexes, _
                 target[ends + row * _PAIR + LANES + lane] = numbers[row * _PAIR + LANES + lane]
     for group in range(_GROUPS):
         start = group * SIDE * _PAIR
-        for row in range(SIDE):
-            _copy(target, start + row * _PAIR, numbers, order[row] * _PAIR)
-            _copy(target, start + row * _PAIR + LANES, numbers, order[row] * _PAIR + LANES)
-        _transform(numbers, SIDE, waves)
+        _forward_columns(target, start, tables, numbers)
         for number in range(0, SIDE * _PAIR, LANES):
             _copy(numbers, number, target, start + number)
     for number in range(0, SIDE * _PAIR, LANES):  # frequency 0 is in the ends
@@ -449,10 +455,7 @@ def _block_sums(
         ends[2 * row], ends[2 * row + 1] = more[row * _PAIR], more[row * _PAIR + 1]
     for group in range(_GROUPS):
         start = group * SIDE * _PAIR
-        for row in range(SIDE):
-            _copy(half, start + row * _PAIR, numbers, order[row] * _PAIR)
-            _copy(half, start + row * _PAIR + LANES, numbers, order[row] * _PAIR + LANES)
-        _transform(numbers, SIDE, waves)
+        _forward_columns(half, start, tables, numbers)
         for row in range(SIDE):
             _correlate(numbers, row * _PAIR, kernel, start + row * _PAIR, more, order[row] * _PAIR)
         _transform(more, SIDE, waves)

@@ -46,7 +46,7 @@ class Workers:
     count: int
     dashboard: str | None
     lost: Callable[[], int]  # worker processes that died since the start
-    warm: Callable[[Callable[[], None]], None] = lambda _: None  # each thread calls it soon; nobody waits for that
+    on_each_thread: Callable[[Callable[[], None]], None] = lambda _: None  # soon; nobody waits for it
     exclude: Callable[[str, str], None] | None = None  # address, why; None where all workers see what the driver sees
     excluded: dict[str, str] = field(default_factory=dict)  # address → why
     checked: Callable[[preflight.Probe], AbstractContextManager[None]] = lambda _: nullcontext()  # see `_crew`
@@ -76,7 +76,9 @@ def _local_workers(client: Client, wanted: settings.Settings) -> Workers:
     before = set(client.nthreads())
     count = sum(client.nthreads().values())
     mapper = on_cluster(client, lambda: count, wanted.wait_s)
-    return Workers(mapper, count, client.dashboard_link, lambda: len(before - set(client.nthreads())), _warm(client))
+    return Workers(
+        mapper, count, client.dashboard_link, lambda: len(before - set(client.nthreads())), _on_each_thread(client)
+    )
 
 
 @contextmanager
@@ -112,11 +114,11 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
             exclude(address, fault)
 
     @contextmanager
-    def made_ready(probe: preflight.Probe | None) -> Iterator[None]:
+    def made_ready(present: set[str], probe: preflight.Probe | None) -> Iterator[None]:
         topic = f"neardup-{secrets.token_hex(6)}"
         topics.add(topic)
         client.subscribe_topic(topic, partial(refused, topic))
-        client.register_plugin(preflight.plugin(topic, set(client.nthreads()), probe))
+        client.register_plugin(preflight.plugin(topic, present, probe))
         try:
             yield
         finally:
@@ -128,15 +130,17 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
     @contextmanager
     def checked(probe: preflight.Probe) -> Iterator[None]:
         """While the block lasts, all workers pass the probe, also those that join."""
+        present = set(client.nthreads())
         exclude_all(preflight.faults_of_stores(client, probe))
-        with made_ready(probe):
+        with made_ready(present, probe):
             yield
 
+    present = set(client.nthreads())  # those that come meanwhile are checked as they come
     faults, notice = preflight.faults_of_versions(client)
     exclude_all(faults)
     if notice:
         log.warning("%s", notice)
-    with made_ready(None):
+    with made_ready(present, None):
         before = set(client.nthreads())
         at_start = max(sum(client.nthreads().values()), wanted.workers or 0, wanted.adapt.get("maximum", 0), 1)
 
@@ -144,7 +148,9 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
             return 0 if wanted.adapt else len(before - set(client.nthreads()) - set(excluded))
 
         mapper = on_cluster(client, lambda: sum(client.nthreads().values()), wanted.wait_s)
-        yield Workers(mapper, at_start, client.dashboard_link, lost, _warm(client), exclude, excluded, checked)
+        yield Workers(
+            mapper, at_start, client.dashboard_link, lost, _on_each_thread(client), exclude, excluded, checked
+        )
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -335,10 +341,10 @@ def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _warm(client: Client) -> Callable[[Callable[[], None]], None]:
-    def warm(function: Callable[[], None]) -> None:
+def _on_each_thread(client: Client) -> Callable[[Callable[[], None]], None]:
+    def submit(function: Callable[[], None]) -> None:
         for address, threads in client.nthreads().items():
             for _ in range(threads):
                 fire_and_forget(client.submit(function, workers=[address], pure=False, allow_other_workers=False))
 
-    return warm
+    return submit

@@ -85,10 +85,10 @@ def leave_pid(folder: Path) -> None:
 @pytest.mark.cluster
 def test_every_worker_warms_up_and_nobody_waits(tmp_path: Path) -> None:
     with workers("none") as pool:
-        pool.warm(partial(leave_pid, tmp_path))
+        pool.on_each_thread(partial(leave_pid, tmp_path))
     assert not list(tmp_path.iterdir())
     with workers({"workers": 2}) as pool:
-        pool.warm(partial(leave_pid, tmp_path))
+        pool.on_each_thread(partial(leave_pid, tmp_path))
         while len(list(tmp_path.iterdir())) < 2:  # else the test's own time runs out
             assert sorted(pool.mapper(str, [1, 2])) == ["1", "2"]
     assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}
