@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -187,10 +188,21 @@ def test_what_cannot_be_listed_is_kept(photos: Path, tmp_path: Path) -> None:
     assert all_rows(out) == all_rows(tmp_path / "fresh")
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may look into, as they may not into those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="neardup-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, who may not read all")
-def test_a_folder_that_cannot_be_read_keeps_what_is_known_of_it(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_keeps_what_is_known_of_it(open_folder: Path, tmp_path: Path) -> None:
     from pipeline.storage import list_media
 
+    photos = open_folder
+    for photo in PHOTOS:
+        shutil.copy(photo, photos)
     (photos / "closed").mkdir()
     shutil.move(photos / "image1.jpg", photos / "closed")
     night(photos, tmp_path / "out")
@@ -199,8 +211,6 @@ def test_a_folder_that_cannot_be_read_keeps_what_is_known_of_it(photos: Path, tm
         "import os, sys; sys.path.insert(0, os.getcwd()); from pipeline.storage import list_media; os.setuid(65534);"
         "print([(one.uri.rsplit('/', 1)[1], one.fault) for one in list_media([sys.argv[1]]) if one.kind == 'unread'])"
     )
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code, str(photos)], capture_output=True, text=True, check=False)
     (photos / "closed").chmod(0o755)
     assert done.stdout.strip() == "[('closed', 'permission denied')]", done.stderr
