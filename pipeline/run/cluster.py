@@ -98,9 +98,9 @@ def _crew(client: Client, wanted: settings.Settings) -> Iterator[Workers]:
             raise RunError(f"no worker can do the work, the last, {address}: {why}")
 
     async def refused(topic: str, event: tuple[float, dict[str, str]]) -> None:
-        if topic not in topics:  # what it was to look at may be gone by now
-            return
         address, fault = event[1]["worker"], event[1]["fault"]
+        if topic not in topics or address in excluded:  # what it was to look at may be gone by now
+            return
         excluded[address] = fault
         log.warning("worker %s is left out: %s", address, fault)
         with suppress(OSError, RuntimeError, ValueError):
