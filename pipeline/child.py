@@ -3,8 +3,9 @@
 `Child.work` feeds items to a child process and yields one `Answer` per item, in order. The child notes each
 stage before it enters it, so whoever crashes, hangs or runs out of memory is known by name: while decoding, the
 item failed; in a hasher, that item has no hash of that hasher. Either costs the child, never the caller, and the
-rest of the item's hashers are tried again in the next child. While a video or an animation moves on from frame
-to frame, the child notes the time: its deadline is one of silence, and a longer one of the whole.
+rest of the item's hashers are tried again in the next child. The child notes the time as well, of each stage and,
+while a video or an animation moves on, of its frames: the deadline is one of silence, so that no hasher is blamed for
+the time that others took; a longer one is that of the whole item.
 
 A child belongs to one thread at a time. An answer carries the number of its item: one of another item is never taken.
 
@@ -65,8 +66,8 @@ ENVIRONMENT |= {"PYTHONSAFEPATH": "1"}
 class Limits:
     """What one item may cost before its child is killed."""
 
-    deadline_s: float = 60.0  # for an image or each picture that is made of it, or between two frames
-    video_deadline_s: float = 3600.0  # for all frames of a video, of one segment of it, or of an animation
+    deadline_s: float = 60.0  # for decoding, for each hasher of a picture, or between two frames
+    video_deadline_s: float = 3600.0  # for the whole item: all frames of a video, or of one segment of it
     memory_bytes: int = 2 << 30  # address space beyond what the idle child has
 
 
@@ -204,8 +205,9 @@ class Child:
                 except BrokenPipeError:
                     return self._stage(), _how_it_ended(self._process)
             elif left_s <= 0:
+                stage = self._stage()  # looked at first: if the child moves on meanwhile, it is not silent
                 if time.monotonic() >= self._silent_until(begun):
-                    return self._stage(), f"no answer within {self._limits.deadline_s:g} s (--deadline)"
+                    return stage, f"no answer within {self._limits.deadline_s:g} s (--deadline)"
                 if time.monotonic() >= begun + self._limits.video_deadline_s:  # no stage's fault
                     return None, f"{_TOO_LONG} {self._limits.video_deadline_s:g} s (video.deadline_s)"
 
@@ -489,12 +491,15 @@ class _Notes:
         self._board[_MOVED] = int(self._armed_s * 1e9)
 
     def enter(self, stage: int) -> None:
-        """A stage begins."""
+        """A stage begins: its time is noted before its name, so that none is seen with the time of another."""
+        self.tick()
         self._board[_STAGE] = stage
 
     def tick(self) -> None:
-        """Another frame is done."""
-        if time.monotonic() - self._armed_s > _ARM_EVERY_S:
+        """Work goes on."""
+        now_s = time.monotonic()
+        self._board[_MOVED] = int(now_s * 1e9)
+        if now_s - self._armed_s > _ARM_EVERY_S:
             self.arm()
 
 

@@ -50,7 +50,7 @@ class Video(_Strict):
     unletterbox: bool = Field(False, description="hash frames without the bars around them")
     max_side: int | None = Field(None, gt=0, description="make larger frames smaller while decoding")
     max_duration_s: float | None = Field(None, gt=0, description="refuse longer videos")
-    deadline_s: float = Field(3600.0, gt=0, description="seconds per video, or per segment of a long one")
+    deadline_s: float = Field(3600.0, gt=0, description="seconds per item: a video, or a segment of a long one")
     slice_bytes: Bytes = Field(ByteSize(64 << 20), description="bytes per task; larger videos are cut into segments")
     segment_s: float = Field(300.0, gt=0, description="seconds per segment, at least")
 
@@ -59,7 +59,7 @@ class Child(_Strict):
     """The process that decodes and hashes, and what one item may cost it."""
 
     enabled: bool = Field(True, description="false: work in the worker itself, unprotected, for debugging")
-    deadline_s: float = Field(60.0, gt=0, description="seconds per image, or between two frames")
+    deadline_s: float = Field(60.0, gt=0, description="seconds to decode an image, for each hasher, or between two frames")
     memory_limit: Bytes = Field(ByteSize(2 << 30), description="memory beyond that of the idle process")
 
 

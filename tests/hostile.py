@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.hashers import Hasher
 
-CRASH, HANG, EXHAUST, FAIL = (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)
+CRASH, HANG, EXHAUST, FAIL, SLOW = (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (7, 0, 0)
 FORGE, GARBLE = (5, 0, 0), (6, 0, 0)  # as code that has taken the child over might: into the pipe of its answers
 ONCE = "NEARDUP_TEST_ONCE"  # names a file: only while it is not there, and it is made
 
@@ -31,7 +31,9 @@ class Hostile(Hasher):
             pass
         held = []
         while mark == EXHAUST:
-            held.append(bytearray(64 << 20))
+            held.append(np.empty(64 << 20, np.uint8))  # not written to: pages would take seconds on a busy machine
+        if mark == SLOW:
+            time.sleep(0.7)
         if mark == FAIL:
             raise ValueError("no such picture,\nplease")
         if mark in (FORGE, GARBLE) and _for_the_first_time():
@@ -39,6 +41,10 @@ class Hostile(Hasher):
             message = msgpack.packb(answer) if mark == FORGE else b"\xc1\xc1"
             os.write(_pipe_of_answers(), struct.pack("<I", len(message)) + message)
         return image[:8, :8, 0] > 127
+
+
+class Twin(Hostile):
+    """The same under another name."""
 
 
 class Slow(Hostile):

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import PHOTOS
-from hostile import CRASH, EXHAUST, FAIL, FORGE, GARBLE, HANG, ONCE
+from hostile import CRASH, EXHAUST, FAIL, FORGE, GARBLE, HANG, ONCE, SLOW
 from PIL import Image
 
 from pipeline import transforms
@@ -70,6 +70,15 @@ def test_a_hasher_that_fails_costs_one_hash(child: Child, mark: tuple[int, int, 
     assert [answer.hashes[1][0].error for answer in answers] == [None, reason, None]
     assert all(answer.hashes[0][0].hash and answer.hashes[2][0].hash for answer in answers)
     assert child.replaced == killed
+
+
+def test_no_hasher_is_blamed_for_the_time_of_another() -> None:
+    """Three take 0.7 s each of a picture, and a fourth nearly nothing: none is silent for 1 s."""
+    specs = (HOSTILE, "hostile.Slow", "hostile.Twin", "phash")
+    with Child(specs, DecodePolicy(), Limits(deadline_s=1)) as child:
+        (answer,) = child.work([png(SLOW)])
+    assert [rows[0].error for rows in answer.hashes] == [None] * 4
+    assert child.replaced == 0
 
 
 def test_several_in_a_row_are_told_apart(child: Child) -> None:

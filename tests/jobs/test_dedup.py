@@ -531,6 +531,7 @@ def test_three_hostile_items_cost_three_hashes_and_no_worker(
     assert sorted(str(r["uri"])[-9:] for r in poisoned) == ["mark1.png", "mark2.png", "mark3.png"]
     assert all(str(r["error"]).startswith("poison: ") for r in poisoned)
     assert summary["hashers"]["hostile.Hostile"] == {"with_hash": 10, "without_hash": 3}
+    assert [row for row in rows(out, "hashes/hasher=phash") if row["hash"] is None] == []
     assert summary["hashers"]["phash"] == {"with_hash": 13, "without_hash": 0}
     assert summary["workers_lost"] == 0 and summary["stages"]["hash"]["children_replaced"] == 2
 
