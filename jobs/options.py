@@ -199,7 +199,11 @@ DECODING: Options = {
     ],
     "child.deadline_s": Annotated[
         float | None,
-        typer.Option("--deadline", metavar="S", help="Seconds that decoding an image, one hasher, or one step of a video may take."),
+        typer.Option(
+            "--deadline",
+            metavar="S",
+            help="Seconds that decoding an image, one hasher, or one step of a video may take.",
+        ),
     ],
     "child.memory_limit": Annotated[
         str | None, typer.Option("--memory-limit", metavar="N", help="Memory that one item may take.")

@@ -59,7 +59,9 @@ class Child(_Strict):
     """The process that decodes and hashes, and what one item may cost it."""
 
     enabled: bool = Field(True, description="false: work in the worker itself, unprotected, for debugging")
-    deadline_s: float = Field(60.0, gt=0, description="seconds to decode an image, for each hasher, or between two frames")
+    deadline_s: float = Field(
+        60.0, gt=0, description="seconds to decode an image, for each hasher, or between two frames"
+    )
     memory_limit: Bytes = Field(ByteSize(2 << 30), description="memory beyond that of the idle process")
 
 
