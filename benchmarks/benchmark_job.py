@@ -27,10 +27,10 @@ import numpy as np
 import pyarrow as pa
 from dedup import watch
 
-from pipeline import report, storage, tables
-from pipeline.hashers import parse
-from pipeline.run import workers
-from pipeline.stages import live, nearing, originals, scoring
+from neardup import report, storage, tables
+from neardup.hashers import parse
+from neardup.run import workers
+from neardup.stages import live, nearing, originals, scoring
 
 HERE = Path(__file__).parent
 HASHERS = ["ahash:hash_size=16", "blockmean", "dhash:hash_size=16", "marrhildreth"]
@@ -100,7 +100,7 @@ def run(pictures: Path, out: Path, *more: str) -> tuple[float, dict[str, int]]:
     watcher.start()
     begun = time.perf_counter()
     try:
-        command = [sys.executable, "-m", "jobs", *arguments]
+        command = [sys.executable, "-m", "neardup", *arguments]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": search})
     finally:
         over.set()

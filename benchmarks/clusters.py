@@ -22,13 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests")]
 import disturbances  # noqa: E402
 import stores  # noqa: E402
 from disturbances import Laboratory, Outcome  # noqa: E402
 from machines import Cluster, Network, add_machine, common_store, network  # noqa: E402
-
-from pipeline import storage  # noqa: E402
+from neardup import storage  # noqa: E402
 
 PAGE = ROOT / "docs" / "clusters.md"
 BEGIN, END = "<!-- machines apart: begin -->", "<!-- machines apart: end -->"

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from hashing import Oracle, image_files, use_one_core
 
-from pipeline import media
-from pipeline.errors import MediaError
-from pipeline.hashers import Planes, parse
+from neardup import media
+from neardup.errors import MediaError
+from neardup.hashers import Planes, parse
 
 SPECS = (
     "ahash",

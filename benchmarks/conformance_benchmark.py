@@ -34,9 +34,9 @@ import numpy as np
 import pandas as pd
 from benchmark_job import leave_out_lone
 
-from pipeline import media
-from pipeline.errors import MediaError
-from pipeline.report import read_results
+from neardup import media
+from neardup.errors import MediaError
+from neardup.report import read_results
 
 HERE = Path(__file__).parent
 NAMES = ("small", "blur", "gamma", "coarse", "watermark", "vignette", "pad", "crop", "noise", "shear")
@@ -96,7 +96,7 @@ def run_neardup(pictures: Path, out: Path, *more: str) -> None:
     arguments += [text for spec in HASHERS for text in ("--hasher", spec)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     subprocess.run(
-        [sys.executable, "-m", "jobs", *arguments, *more, "--json"],
+        [sys.executable, "-m", "neardup", *arguments, *more, "--json"],
         check=True,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
     python benchmarks/corpus_recall.py CORPUS [--limit N] [--sheets FOLDER]
 
 The truth does not come from a hash: photos that are in the corpus in two sizes, by their names (NAME-1500.jpg and
-NAME-500.jpg), and edits made here by `pipeline.transforms`. With --sheets, for each hasher 50 of the pairs found
+NAME-500.jpg), and edits made here by `neardup.transforms`. With --sheets, for each hasher 50 of the pairs found
 between photos of different names, evenly from the nearest to the farthest, are drawn side by side for a person to see.
 """
 
@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from grown import image_files
 
-from pipeline import joins, media, transforms
-from pipeline.errors import MediaError
-from pipeline.hashers import Planes, parse, recommended_threshold
+from neardup import joins, media, transforms
+from neardup.errors import MediaError
+from neardup.hashers import Planes, parse, recommended_threshold
 
 SPECS = ("phash:hash_size=16", "pdq", "dhash:hash_size=16")
 EDITS = (

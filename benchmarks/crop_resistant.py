@@ -104,8 +104,8 @@ def measure(files: list[Path], names: list[str], ask: Callable[[Any], list[tuple
     """Per image the strings and seconds of both sides, and the megapixels of all."""
     from PIL import Image
 
-    from pipeline import imagehash, media
-    from pipeline.errors import MediaError
+    from neardup import imagehash, media
+    from neardup.errors import MediaError
 
     results, megapixels = [], 0.0
     for path in files:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import media
-from pipeline.errors import MediaError
-from pipeline.imagehash import ImageMultiHash, crop_resistant_hash
-from pipeline.transforms import parse
+from neardup import media
+from neardup.errors import MediaError
+from neardup.imagehash import ImageMultiHash, crop_resistant_hash
+from neardup.transforms import parse
 
 ALTERED = ("crop:0.05", "pad:0.2")
 RATES = (0.001, 0.01, 0.05)

@@ -101,11 +101,11 @@ def watch(peaks: dict[str, int], over: threading.Event) -> None:
                 continue
             kind = (
                 "child"
-                if "pipeline.child" in command
+                if "neardup.child" in command
                 else "worker"
                 if "spawn_main" in command
                 else "driver"
-                if " -m jobs" in command
+                if " -m neardup" in command
                 else "other"
             )
             peaks[kind] = max(peaks.get(kind, 0), size)
@@ -113,7 +113,7 @@ def watch(peaks: dict[str, int], over: threading.Event) -> None:
 
 
 def neardup(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "jobs", *arguments], check=True, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "neardup", *arguments], check=True, capture_output=True, text=True)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def enrich(command: list[str]) -> tuple[dict, float, list[str]]:
     """The summary of a run, its seconds, and the peak resident memory of each kind of process."""
     begun = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", *command, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "neardup", *command, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     peaks: dict[str, int] = {}
     over = threading.Event()

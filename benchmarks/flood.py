@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline import tables
-from pipeline.hashers import parse
-from pipeline.stages import grouping, joining, live, pairing, tiles
-from pipeline.stages.tiles import Radius
+from neardup import tables
+from neardup.hashers import parse
+from neardup.stages import grouping, joining, live, pairing, tiles
+from neardup.stages.tiles import Radius
 
 PHASH = live.maker(parse("phash:hash_size=16"))
 PLANTED = 0.1  # of the clean hashes have a neighbour

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import groups
+from neardup import groups
 
 CHUNK_EDGES = 1_000_000
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import media, transforms
-from pipeline.errors import MediaError
-from pipeline.hashers import Planes, parse
+from neardup import media, transforms
+from neardup.errors import MediaError
+from neardup.hashers import Planes, parse
 
 SPECS = ("pdq", "phash:hash_size=16", "dhash:hash_size=16")
 EDITS = (

@@ -22,9 +22,9 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from pipeline import media
-from pipeline.errors import MediaError
-from pipeline.hashers import Planes, parse
+from neardup import media
+from neardup.errors import MediaError
+from neardup.hashers import Planes, parse
 
 # At least so many times as fast as `perception`.
 TARGETS = {

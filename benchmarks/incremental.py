@@ -26,9 +26,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
-from conftest import all_rows  # noqa: E402
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 from store import hashed, make_photos  # noqa: E402
+
+from conftest import all_rows  # noqa: E402
 
 
 def main() -> None:
@@ -105,7 +106,7 @@ def interrupted(folder: Path, times: int) -> None:
 
 def timed_dedup(photos: Path, output: Path, kill_after_s: float | None) -> float:
     """Seconds of a run on a local cluster; killed with all its processes if it takes longer than allowed."""
-    command = [sys.executable, "-m", "jobs", "dedup", str(photos), "-o", str(output), "--set", "slices.items=20"]
+    command = [sys.executable, "-m", "neardup", "dedup", str(photos), "-o", str(output), "--set", "slices.items=20"]
     begun = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -151,10 +152,10 @@ def one_listing(rows: int, limit: int) -> None:
 
     import pyarrow as pa
 
-    from pipeline import storage, tables
-    from pipeline.hashers import parse
-    from pipeline.stages import hashing, live
-    from pipeline.stages import listing as stage
+    from neardup import storage, tables
+    from neardup.hashers import parse
+    from neardup.stages import hashing, live
+    from neardup.stages import listing as stage
 
     moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     storage.list_media = lambda *_: (  # type: ignore[assignment]

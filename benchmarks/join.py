@@ -31,7 +31,7 @@ from llvmlite import binding
 from outputs import write_output
 from peers import ask
 
-from pipeline import joins
+from neardup import joins
 
 CASES = [(256, 31), (256, 51), (64, 6), (64, 10)]
 
@@ -148,7 +148,7 @@ def _join_output(folder: Path, radius: int, workers: int) -> tuple[dict, int]:
     output, cluster = folder / f"joined-{workers}", folder / "cluster.yaml"
     shutil.copytree(folder / "hashed", output, copy_function=os.link)
     cluster.write_text(f"workers: {workers}\n")
-    command = [sys.executable, "-m", "jobs", "join", str(output), "--hasher", "pdq", "--radius-bits", str(radius)]
+    command = [sys.executable, "-m", "neardup", "join", str(output), "--hasher", "pdq", "--radius-bits", str(radius)]
     run = subprocess.Popen([*command, "--cluster", str(cluster), "--json"], stdout=subprocess.PIPE, text=True)
     peak, ended = [0], threading.Event()
 

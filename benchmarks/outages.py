@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests")]
 from failing_server import (  # noqa: E402
     KINDS,
     NO_HOST,
@@ -40,8 +40,7 @@ from failing_server import (  # noqa: E402
     plan_failures,
     rows_of,
 )
-
-from pipeline import storage  # noqa: E402
+from neardup import storage  # noqa: E402
 
 HASHER = "phash"
 
@@ -147,7 +146,7 @@ def nights(laboratory: Laboratory, server: FailingServer, names: list[str], plan
 
 def run_night(folder: Path, arguments: list[str], hosts: str | None) -> Night:
     """Run `neardup dedup`; where `hosts` are given, with them as /etc/hosts."""
-    command = [sys.executable, "-m", "jobs", "dedup", *arguments, "--hasher", f"{HASHER}@0.1", "--json"]
+    command = [sys.executable, "-m", "neardup", "dedup", *arguments, "--hasher", f"{HASHER}@0.1", "--json"]
     if hosts is not None:
         (folder / "hosts").write_text(hosts)
         bind = 'mount --bind "$0" /etc/hosts && exec "$@"'

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline import storage, tables
-from pipeline.hashers import parse
-from pipeline.media import DecodePolicy
-from pipeline.stages.hashing import hash_type
-from pipeline.stages.live import maker
+from neardup import storage, tables
+from neardup.hashers import parse
+from neardup.media import DecodePolicy
+from neardup.stages.hashing import hash_type
+from neardup.stages.live import maker
 
 ROWS_PER_PART = 1_000_000
 

@@ -21,7 +21,7 @@ from grown import grown_hashes
 from join import one_core, processor, uniform_hashes
 from peers import ask
 
-from pipeline import joins
+from neardup import joins
 
 RADII = {"uniform": (31, 51), "pdq": (31, 51), "phash:hash_size=16": (31, 51), "dhash:hash_size=16": (17, 31, 51)}
 GOALS = {"pdq": 2.0, "phash:hash_size=16": 2.0, "dhash:hash_size=16": 4.0}

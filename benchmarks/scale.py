@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from join import processor, uniform_hashes
 
-from pipeline import joins, storage
-from pipeline.joins import plans
-from pipeline.joins.sample import take_sample
-from pipeline.joins.words import as_words
-from pipeline.run import workers
-from pipeline.stages import tiles as tiling
+from neardup import joins, storage
+from neardup.joins import plans
+from neardup.joins.sample import take_sample
+from neardup.joins.words import as_words
+from neardup.run import workers
+from neardup.stages import tiles as tiling
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 ROWS = (10_000_000, 100_000_000, 1_000_000_000)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pipeline.hashers import Hasher
+from neardup.hashers import Hasher
 
 
 class ShrinkHash(Hasher):

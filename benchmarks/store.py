@@ -30,12 +30,11 @@ import psutil
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests")]
 import stores  # noqa: E402
-
-from jobs.dedup import run_hash  # noqa: E402
-from pipeline import storage, tables  # noqa: E402
-from pipeline.config import HashJob  # noqa: E402
+from neardup import storage, tables  # noqa: E402
+from neardup.config import HashJob  # noqa: E402
+from neardup_jobs.dedup import run_hash  # noqa: E402
 
 BUCKET, SIDE = "small", 320
 

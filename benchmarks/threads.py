@@ -20,9 +20,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from distributed import Client
 
-from jobs.dedup import run_dedup
-from pipeline import storage
-from pipeline.config import DedupJob
+from neardup import storage
+from neardup.config import DedupJob
+from neardup_jobs.dedup import run_dedup
 
 
 def main() -> None:

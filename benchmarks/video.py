@@ -32,11 +32,11 @@ import numpy as np
 import psutil
 import pyarrow.dataset as ds
 
-from pipeline import hashers
-from pipeline.hashers.video import TMKL1, FramewiseHasher
-from pipeline.media.video import VideoHeader, VideoPolicy, decode_frames, open_video, probe_video, shown_frames
-from pipeline.media.video.encode import Encoding, write_video
-from pipeline.transforms.video import parse_video
+from neardup import hashers
+from neardup.hashers.video import TMKL1, FramewiseHasher
+from neardup.media.video import VideoHeader, VideoPolicy, decode_frames, open_video, probe_video, shown_frames
+from neardup.media.video.encode import Encoding, write_video
+from neardup.transforms.video import parse_video
 
 LEFT_OUT = {
     "movie-hello.avi": "movie-hello.mp4 again",
@@ -373,7 +373,7 @@ def hash_seconds(inputs: list[str], *options: str) -> float:
     """Processor seconds of `neardup hash` and its child."""
     with tempfile.TemporaryDirectory() as folder:
         return child_seconds(
-            [sys.executable, "-m", "jobs", "hash", *inputs, "-o", f"{folder}/out", "--cluster", "none", *options]
+            [sys.executable, "-m", "neardup", "hash", *inputs, "-o", f"{folder}/out", "--cluster", "none", *options]
         )
 
 
@@ -396,7 +396,7 @@ def found_ffmpeg(oracle: str | None) -> str | None:
 
 
 def run_neardup(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "jobs", *arguments], check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "neardup", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"neardup {' '.join(arguments)}: {done.stderr}")
     return done
@@ -463,7 +463,7 @@ def measure_memory(folder: Path) -> None:
 def peak_memory(arguments: list[str]) -> dict[str, int]:
     """The largest resident set of the driver and of its child, by the kernel's own mark."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "neardup", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     peaks: dict[str, int] = {}
     over = threading.Event()

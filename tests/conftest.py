@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import storage
+from neardup import storage
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"

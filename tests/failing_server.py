@@ -296,7 +296,7 @@ def rows_of(output: Path) -> list[Row]:
     """What MEDIA and HASHES of an output with a single hasher say of each photo."""
     import pyarrow.parquet as pq  # the process of the server has no use for it
 
-    from pipeline import storage
+    from neardup import storage
 
     manifest = storage.read_manifest(f"file://{output}")
     (folder,) = (name for name in manifest if name.startswith("hashes/"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 
-from pipeline.hashers import Hasher
+from neardup.hashers import Hasher
 
 CRASH, HANG, EXHAUST, FAIL, SLOW = (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (7, 0, 0)
 FORGE, GARBLE = (5, 0, 0), (6, 0, 0)  # as code that has taken the child over might: into the pipe of its answers

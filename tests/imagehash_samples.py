@@ -4,10 +4,10 @@ import functools
 import json
 
 import numpy as np
-from conftest import ROOT, SAMPLES
 from PIL import Image, ImageDraw
 
-from pipeline import imagehash
+from conftest import ROOT, SAMPLES
+from neardup import imagehash
 
 # The settings of crop_resistant_hash that golden strings exist for.
 SETTINGS = {

@@ -24,9 +24,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import stores
 
-from pipeline import storage
+import stores
+from neardup import storage
 
 ROOT = Path(__file__).parent.parent
 _PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -388,8 +388,9 @@ class Cluster:
 
 def other_version(folder: Path, version: str) -> Path:
     """A folder for PYTHONPATH with a copy of this project that says it is of another version."""
-    for package in ("pipeline", "jobs"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("pipeline/neardup", "jobs/neardup_jobs"):
+        kept = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / Path(package).name, ignore=kept)
     metadata = folder / f"neardup-{version}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: neardup\nVersion: {version}\n")

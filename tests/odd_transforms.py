@@ -3,6 +3,7 @@
 import ctypes
 
 import numpy as np
+
 from hostile import CRASH, FAIL, HANG
 
 

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pipeline import storage
+from neardup import storage
 
 KEY, SECRET = "neardup-test", "neardup-secret"
 _START_S = 60

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import PHOTOS
-from hostile import CRASH, EXHAUST, FAIL, FORGE, GARBLE, HANG, ONCE, SLOW
 from PIL import Image
 
-from pipeline import transforms
-from pipeline.child import Answer, Child, Inline, Limits
-from pipeline.errors import RunError
-from pipeline.hashers import parse
-from pipeline.media import DecodePolicy, decode_image
-from pipeline.work import Altering
+from conftest import PHOTOS
+from hostile import CRASH, EXHAUST, FAIL, FORGE, GARBLE, HANG, ONCE, SLOW
+from neardup import transforms
+from neardup.child import Answer, Child, Inline, Limits
+from neardup.errors import RunError
+from neardup.hashers import parse
+from neardup.media import DecodePolicy, decode_image
+from neardup.work import Altering
 
 HOSTILE = "hostile.Hostile"
 SPECS = ("dhash", HOSTILE, "phash")
@@ -221,8 +221,8 @@ def test_a_fork_of_the_process_leaves_its_child_alone(child: Child) -> None:
 
 _HASHES_ONE = """
 import sys
-from pipeline.child import Child, Limits
-from pipeline.media import DecodePolicy
+from neardup.child import Child, Limits
+from neardup.media import DecodePolicy
 with Child(("dhash",), DecodePolicy(), Limits()) as child:
     (answer,) = child.work([open(sys.argv[1], "rb").read()])
     open(sys.argv[2], "w").write(f"{answer.error} {answer.hashes[0][0].hash.hex()} {child.replaced}")
@@ -240,9 +240,9 @@ def test_a_process_whose_standard_files_are_closed_has_children(closed: str, tmp
 def test_the_working_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python puts it first for notebooks and `python -c`; only where PYTHONPATH names it does it stay there."""
     ran = tmp_path / "ran"
-    for name in ("random", "numpy", "msgpack", "types", "cv2", "pipeline"):
+    for name in ("random", "numpy", "msgpack", "types", "cv2", "neardup", "pipeline"):
         (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write('{name} ')\n")
-    (tmp_path / "my_hashers.py").write_text("from pipeline.hashers import DHash\nclass Mine(DHash): pass\n")
+    (tmp_path / "my_hashers.py").write_text("from neardup.hashers import DHash\nclass Mine(DHash): pass\n")
     monkeypatch.chdir(tmp_path)
     for first in ("", str(tmp_path)):
         monkeypatch.setattr(sys, "path", [first, *sys.path])
@@ -250,7 +250,7 @@ def test_the_working_folder_comes_last(tmp_path: Path, monkeypatch: pytest.Monke
             (answer,) = child.work([PHOTOS[0].read_bytes()])
         assert answer.error is None and answer.hashes[0][0].hash == answer.hashes[1][0].hash is not None
     assert not ran.exists()
-    (tmp_path / "pipeline.py").unlink()
+    (tmp_path / "neardup.py").unlink()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Child(("dhash",), DecodePolicy(), Limits()) as child, pytest.raises(RunError, match="did not start"):
         list(child.work([PHOTOS[0].read_bytes()]))

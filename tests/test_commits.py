@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from pipeline import storage
-from pipeline.errors import ClaimError, UsageError
-from pipeline.stages import live
-from pipeline.storage import swaps
 from tests import stores, two_drivers
+
+from neardup import storage
+from neardup.errors import ClaimError, UsageError
+from neardup.stages import live
+from neardup.storage import swaps
 
 OLD = "media/part-" + "a" * 24 + ".parquet"
 NEW = "media/part-" + "b" * 24 + ".parquet"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import compiled
-from pipeline.joins import bands
+from neardup import compiled
+from neardup.joins import bands
 
-_COMPONENTS = "from pipeline.groups import components; print(components(3, [([0], [2])]).tolist())"
+_COMPONENTS = "from neardup.groups import components; print(components(3, [([0], [2])]).tolist())"
 
 
 @pytest.fixture(autouse=True)

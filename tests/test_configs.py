@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-from pipeline import config
-from pipeline.errors import ConfigError
-from pipeline.run import cluster_from_file
+from conftest import ROOT
+from neardup import config
+from neardup.errors import ConfigError
+from neardup.run import cluster_from_file
 
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline import groups
-from pipeline.config import JoinJob
-from pipeline.errors import UsageError
+from neardup import groups
+from neardup.config import JoinJob
+from neardup.errors import UsageError
 
 BOUNDED = ("diameter", "clique-like")
 

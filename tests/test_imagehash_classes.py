@@ -5,17 +5,17 @@ import math
 
 import numpy as np
 import pytest
-from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
-from imagehash_samples import FUNCTIONS, PHOTOS, photo, photo_hash
 from PIL import Image
 
-from pipeline import imagehash
-from pipeline.errors import MissingError, UndecodableError, UsageError
-from pipeline.hashers import Planes, cropresistant, tools
-from pipeline.hashers import imagehash_variants as variants
-from pipeline.imagehash import ImageHash, ImageMultiHash, IncomparableError
+from conftest import SAMPLES
+from imagehash_samples import FUNCTIONS, PHOTOS, photo, photo_hash
+from neardup import imagehash
+from neardup.errors import MissingError, UndecodableError, UsageError
+from neardup.hashers import Planes, cropresistant, tools
+from neardup.hashers import imagehash_variants as variants
+from neardup.imagehash import ImageHash, ImageMultiHash, IncomparableError
 
 BITS = st.lists(st.booleans(), min_size=1, max_size=70)
 

@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
-from imagehash_samples import DRAWN, FUNCTIONS, PHOTOS, SETTINGS, VARIANTS, drawn, golden, photo, photo_hash
 
-from pipeline import imagehash
-from pipeline.hashers import Planes, cropresistant
-from pipeline.hashers import imagehash_variants as variants
+from imagehash_samples import DRAWN, FUNCTIONS, PHOTOS, SETTINGS, VARIANTS, drawn, golden, photo, photo_hash
+from neardup import imagehash
+from neardup.hashers import Planes, cropresistant
+from neardup.hashers import imagehash_variants as variants
 
 # On flat and repeating pictures the DCT is rounding noise, which differs between processors.
 NOISE = ("phash", "phash_16")

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from imagehash_samples import PHOTOS, photo
 from PIL import Image, ImageFilter
 
-from pipeline.hashers import cropresistant, imagehash_variants
+from imagehash_samples import PHOTOS, photo
+from neardup.hashers import cropresistant, imagehash_variants
 
 
 def lanczos_along_rows(plane: np.ndarray, width: int) -> np.ndarray:

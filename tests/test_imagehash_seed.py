@@ -3,10 +3,10 @@
 import inspect
 
 import pytest
-from conftest import SAMPLES
 from PIL import Image
 
-from pipeline import imagehash
+from conftest import SAMPLES
+from neardup import imagehash
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from imagehash_samples import DRAWN, PHOTOS, VARIANTS, drawn, golden, photo
 from PIL import Image
 
-from pipeline import imagehash
-from pipeline.errors import UsageError
-from pipeline.hashers import cropresistant, imagehash_variants
-from pipeline.imagehash import _find_all_segments, _find_region
+from imagehash_samples import DRAWN, PHOTOS, VARIANTS, drawn, golden, photo
+from neardup import imagehash
+from neardup.errors import UsageError
+from neardup.hashers import cropresistant, imagehash_variants
+from neardup.imagehash import _find_all_segments, _find_region
 
 Region = set[tuple[int, int]]
 

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-from conftest import ROOT
 from typer.testing import CliRunner
 
-from jobs import cli
+from conftest import ROOT
+from neardup_jobs import cli
 
 
 @pytest.fixture

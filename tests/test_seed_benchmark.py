@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SAMPLES
 
-from pipeline import benchmarking, hashers, transforms
+from conftest import SAMPLES
+from neardup import benchmarking, hashers, transforms
 
 TRANSFORMS = {
     "blur2": "blur:sigma=2",

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+
 from conftest import SAMPLES
 from tools.https_service import Service, service, write_certificate
 
@@ -75,7 +76,7 @@ def test_simple_deduplication(capsys: pytest.CaptureFixture[str]) -> None:
 
     import tabulate
 
-    from pipeline import hashers, tools
+    from neardup import hashers, tools
 
     filepaths = glob.glob("thorn-perceptual-deduplication-example/*.jpg")
     duplicate_pairs = tools.deduplicate(files=filepaths, hashers=[(hashers.PHash(hash_size=16), 0.2)])
@@ -108,7 +109,7 @@ def test_deduplication_within_groups_with_isometric_copies(stand_ins: list[tuple
 
     import tqdm
 
-    from pipeline import hashers, tools
+    from neardup import hashers, tools
 
     files = glob.glob("256_ObjectCategories/**/*.jpg")
     filepath_group = [(filepath, os.path.normpath(filepath).split(os.sep)[-2]) for filepath in files]
@@ -134,7 +135,7 @@ def test_deduplication_within_groups_with_isometric_copies(stand_ins: list[tuple
 def test_matching(matching_service: Service) -> None:
     shutil.copy(PHOTO, "myfile.jpg")
 
-    from pipeline import tools
+    from neardup import tools
 
     matcher = tools.SaferMatcher(
         api_key="YOUR_API_KEY",
@@ -147,7 +148,7 @@ def test_matching(matching_service: Service) -> None:
 
 
 def test_matching_by_the_minimal_example(matching_service: Service) -> None:
-    from pipeline import hashers, tools
+    from neardup import hashers, tools
 
     hasher = hashers.PHash(hash_size=16)
     matches = hashers.tools.SaferMatcher(
@@ -163,7 +164,7 @@ def test_matching_by_the_minimal_example(matching_service: Service) -> None:
 
 
 def test_a_custom_hasher_beside_all_others() -> None:
-    from pipeline import hashers, tools
+    from neardup import hashers, tools
 
     class ShrinkHash(hashers.Hasher):
         hash_length = 64
@@ -207,8 +208,8 @@ def test_a_custom_hasher_beside_all_others() -> None:
 
 def test_video_deduplication() -> None:
     """The page's video example: frames that differ enough within a video, compared across videos."""
-    from pipeline import hashers, tools
-    from pipeline.transforms.video import parse_video
+    from neardup import hashers, tools
+    from neardup.transforms.video import parse_video
 
     parse_video("resize:0.75+fps:5+reencode:codec=gif")(SAMPLES / "clips/v1.m4v", "v1")
     hasher = hashers.PHash(hash_size=16)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from conftest import PHOTOS
 
-from pipeline import storage
-from pipeline.errors import MissingError, PolicyError, TransientError, UsageError
-from pipeline.storage import reading
+from conftest import PHOTOS
+from neardup import storage
+from neardup.errors import MissingError, PolicyError, TransientError, UsageError
+from neardup.storage import reading
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -45,7 +45,7 @@ def test_what_a_cell_of_a_list_means() -> None:
 
 
 def test_a_list_of_uris_has_a_row_for_each_also_for_those_that_are_not_there(tmp_path: Path) -> None:
-    from pipeline.stages.listing import list_inputs, list_uris
+    from neardup.stages.listing import list_inputs, list_uris
 
     here = [storage.absolute(str(photo)) for photo in PHOTOS[:3]]
     gone = [f"file://{tmp_path}/gone.jpg", "memory://gone.jpg", "nothing://x", "github://x", "file:///a\0b"]

@@ -14,10 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import storage, tables
-from pipeline.errors import ClaimError, RunError
-from pipeline.run import claim
-from pipeline.stages import live
+from neardup import storage, tables
+from neardup.errors import ClaimError, RunError
+from neardup.run import claim
+from neardup.stages import live
 
 _LABELS = pa.schema([("uri", pa.string())])
 _RUNS = 5  # of each driver, between two looks

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from conftest import PHOTOS, ROOT
 
-from pipeline.benchmarking import BenchmarkImageDataset
-from pipeline.hashers import Hasher, parse
+from conftest import PHOTOS, ROOT
+from neardup.benchmarking import BenchmarkImageDataset
+from neardup.hashers import Hasher, parse
 
 
 def noise(image: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from benchmark_samples import TRANSFORMS, golden, ten_photos
-from conftest import PHOTOS, SAMPLES
 
-from pipeline import transforms
-from pipeline.benchmarking import (
+from conftest import PHOTOS, SAMPLES
+from neardup import transforms
+from neardup.benchmarking import (
     BenchmarkError,
     BenchmarkHashes,
     BenchmarkImageDataset,
@@ -22,9 +22,9 @@ from pipeline.benchmarking import (
     ChangedFileError,
     TransformError,
 )
-from pipeline.benchmarking.image_transforms import apply_watermark
-from pipeline.errors import MissingError, UndecodableError, UsageError
-from pipeline.hashers import Hasher, PHash, PHashU8, tools
+from neardup.benchmarking.image_transforms import apply_watermark
+from neardup.errors import MissingError, UndecodableError, UsageError
+from neardup.hashers import Hasher, PHash, PHashU8, tools
 
 
 def dataset(*names: str, category: object = "x") -> BenchmarkImageDataset:

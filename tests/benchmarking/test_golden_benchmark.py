@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from benchmark_samples import TRANSFORMS, golden, golden_hashers, ten_photos
 
-from pipeline.benchmarking import BenchmarkHashes, BenchmarkImageTransforms
+from neardup.benchmarking import BenchmarkHashes, BenchmarkImageTransforms
 
 GROUPINGS = {"default": None, "transform": ["transform_name"], "category": ["category"], "none": []}
 

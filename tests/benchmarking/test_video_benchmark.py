@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SAMPLES
-from video_clips import clip, encoded, picture
 
-from pipeline import hashers
-from pipeline.benchmarking import (
+from conftest import ROOT, SAMPLES
+from neardup import hashers
+from neardup.benchmarking import (
     BenchmarkError,
     BenchmarkHashes,
     BenchmarkVideoDataset,
@@ -19,9 +18,10 @@ from pipeline.benchmarking import (
     TransformError,
     video_transforms,
 )
-from pipeline.errors import UsageError
-from pipeline.media.video import decode_frames, probe_video
-from pipeline.transforms.video import parse_video
+from neardup.errors import UsageError
+from neardup.media.video import decode_frames, probe_video
+from neardup.transforms.video import parse_video
+from video_clips import clip, encoded, picture
 
 CLIPS = [SAMPLES / "clips/v1.m4v", SAMPLES / "clips/v2.m4v"]
 COLUMNS = ["filepath", "category", "transform_name", "input_filepath", "guid", "error"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.hashers import Hasher, tools
+from neardup.hashers import Hasher, tools
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = tuple(f"image{n}.jpg" for n in range(1, 11))

@@ -10,7 +10,7 @@ import pytest
 import pywt
 from hasher_samples import PHOTOS, image
 
-from pipeline.hashers import PDQHash, PDQHashF, PHash, Planes, area, dct, fourier, imghash, pdq, wavelet
+from neardup.hashers import PDQHash, PDQHashF, PHash, Planes, area, dct, fourier, imghash, pdq, wavelet
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hasher_samples import PHOTOS, golden, golden_bits, golden_floats, image
 
-from pipeline.hashers import VARIANTS, Planes, parse, tools
+from neardup.hashers import VARIANTS, Planes, parse, tools
 
 IMAGES = tuple(golden()["images"])
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hasher_samples import PHOTOS, golden, image, listed, photo_path
 
-from pipeline import hashers
-from pipeline.errors import UsageError
-from pipeline.hashers import VARIANTS, Planes, tools
+from neardup import hashers
+from neardup.errors import UsageError
+from neardup.hashers import VARIANTS, Planes, tools
 
 
 class ShrinkHash(hashers.Hasher):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hasher_samples import golden_specs, image, listed
 
-from pipeline import hashers
-from pipeline.errors import UsageError
-from pipeline.hashers import HASHERS, VARIANTS, Hasher, Planes, canonical, parse
+from neardup import hashers
+from neardup.errors import UsageError
+from neardup.hashers import HASHERS, VARIANTS, Hasher, Planes, canonical, parse
 
 NAMES = tuple(HASHERS)
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pipeline.hashers import HASHERS, VARIANTS, Planes, parse, tools
-from pipeline.hashers.isometric import isometric_dct
+from neardup.hashers import HASHERS, VARIANTS, Planes, parse, tools
+from neardup.hashers.isometric import isometric_dct
 
 SHAPES = [(1, 1), (1, 7), (2, 3), (3, 3), (4, 9), (5, 5), (64, 64), (63, 65), (100, 37), (4000, 10), (10, 4000)]
 # How far the variants may lie from the hashes of the turned images, as a fraction of the bits or of the norm: turning

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from video_clips import picture
 
-from pipeline.errors import UsageError
-from pipeline.hashers.tools import unletterbox, unletterbox_crop
+from neardup.errors import UsageError
+from neardup.hashers.tools import unletterbox, unletterbox_crop
+from video_clips import picture
 
 PICTURE = picture(3, 320, 240)
 

@@ -13,8 +13,8 @@ import PIL.Image
 import pytest
 from hasher_samples import photo_path
 
-from pipeline import errors
-from pipeline.hashers import PHash, reading, tools
+from neardup import errors
+from neardup.hashers import PHash, reading, tools
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_clips import CLIPS, clip, encoded, picture
 
-from pipeline.errors import UndecodableError, UsageError
-from pipeline.hashers import Hasher, PHash, PHashF, PHashU8
-from pipeline.hashers.video import (
+from neardup.errors import UndecodableError, UsageError
+from neardup.hashers import Hasher, PHash, PHashF, PHashU8
+from neardup.hashers.video import (
     TMKL1,
     TMKL2,
     FramewiseHasher,
@@ -25,8 +24,9 @@ from pipeline.hashers.video import (
     get_common_framerates,
     kept_frames,
 )
-from pipeline.hashers.video.base import frame_vector
-from pipeline.media.video import cut_segments, decode_frames
+from neardup.hashers.video.base import frame_vector
+from neardup.media.video import cut_segments, decode_frames
+from video_clips import CLIPS, clip, encoded, picture
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/videos.json").read_text())
 NAMES = tuple(GOLDEN["videos"])

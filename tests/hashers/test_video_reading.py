@@ -11,13 +11,13 @@ import fsspec
 import numpy as np
 import PIL.Image
 import pytest
-from video_clips import CLIPS, animation, clip
 
-from pipeline.errors import MediaError, MissingError, PolicyError, TransientError, UndecodableError, UsageError
-from pipeline.hashers import PHash
-from pipeline.hashers.video import reading
-from pipeline.hashers.video.reading import read_ahead, read_video
-from pipeline.media.video import Video, VideoPolicy, decode_frames
+from neardup.errors import MediaError, MissingError, PolicyError, TransientError, UndecodableError, UsageError
+from neardup.hashers import PHash
+from neardup.hashers.video import reading
+from neardup.hashers.video.reading import read_ahead, read_video
+from neardup.media.video import Video, VideoPolicy, decode_frames
+from video_clips import CLIPS, animation, clip
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/videos.json").read_text())["videos"]
 TRUNCATED = clip("mkv")[: len(clip("mkv")) * 2 // 3]

@@ -16,14 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import PHOTOS, SAMPLES, rows
 
-from jobs.dedup import run_dedup, run_hash
-from jobs.export import run_export
-from pipeline import storage
-from pipeline.config import DedupJob, ExportJob, HashJob
-from pipeline.errors import RunError
-from pipeline.storage import packed as packed_tars
+from conftest import PHOTOS, SAMPLES, rows
+from neardup import storage
+from neardup.config import DedupJob, ExportJob, HashJob
+from neardup.errors import RunError
+from neardup.storage import packed as packed_tars
+from neardup_jobs.dedup import run_dedup, run_hash
+from neardup_jobs.export import run_export
 
 PHOTO = PHOTOS[0].read_bytes()
 JOB: dict[str, Any] = {"cluster": "none", "child": {"enabled": False}}

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stores
-from tools.https_service import Reply, service
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from pipeline import storage
-from pipeline.errors import MediaError, MissingError, RunError, TransientError, UsageError
-from pipeline.storage import failures, hosts, retrying
+import stores
+from neardup import storage
+from neardup.errors import MediaError, MissingError, RunError, TransientError, UsageError
+from neardup.storage import failures, hosts, retrying
+from neardup_jobs.cli import app
+from tools.https_service import Reply, service
 
 DATA = b"a photo"
 

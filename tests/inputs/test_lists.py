@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PHOTOS, rows
-from tools.https_service import Reply, service
 
-from jobs.dedup import run_dedup, run_hash
-from pipeline import storage, tables
-from pipeline.config import DedupJob, HashJob
-from pipeline.errors import UsageError
+from conftest import PHOTOS, rows
+from neardup import storage, tables
+from neardup.config import DedupJob, HashJob
+from neardup.errors import UsageError
+from neardup_jobs.dedup import run_dedup, run_hash
+from tools.https_service import Reply, service
 
 
 def hash_only(given: Any, output: Path, **settings: Any) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import PHOTOS, rows
 
-from jobs.dedup import run_dedup
-from jobs.export import run_export
-from pipeline import storage
-from pipeline.config import DedupJob, ExportJob
-from pipeline.stages.explaining import explain, find_item
-from pipeline.storage.urls import escaped, file_path, file_uri
+from conftest import PHOTOS, rows
+from neardup import storage
+from neardup.config import DedupJob, ExportJob
+from neardup.stages.explaining import explain, find_item
+from neardup.storage.urls import escaped, file_path, file_uri
+from neardup_jobs.dedup import run_dedup
+from neardup_jobs.export import run_export
 
 ODD = [
     b"caf\xe9.jpg",

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import rows
 from failing_server import KINDS, Plan, failing_server, faults_in, make_photos, plan_failures, rows_of
-
-from jobs.dedup import run_dedup
-from pipeline import storage
-from pipeline.config import DedupJob
-from pipeline.errors import RunError
-from pipeline.storage import objects, retrying, urls
+from neardup import storage
+from neardup.config import DedupJob
+from neardup.errors import RunError
+from neardup.storage import objects, retrying, urls
+from neardup_jobs.dedup import run_dedup
 
 URLS, SHARE, SEED = 200, 0.018, 4
 

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 import stores
 from conftest import SAMPLES, rows
-
-from jobs.dedup import run_dedup
-from jobs.enrich import run_enrich
-from pipeline import storage
-from pipeline.config import DedupJob, EnrichJob
+from neardup import storage
+from neardup.config import DedupJob, EnrichJob
+from neardup_jobs.dedup import run_dedup
+from neardup_jobs.enrich import run_enrich
 
 HASHES = "hashes/hasher=phash-hash_size-16"
 PAIRS = "pairs/hasher=phash-hash_size-16"
@@ -275,8 +275,8 @@ def test_every_uri_opens_what_it_names(corpus: Path, s3: None, tmp_path: Path) -
         work = tmp_path / way.__name__
         work.mkdir()
         given, name, settings = way(corpus, work)
-        from pipeline.stages.listing import InputOptions, list_inputs
-        from pipeline.stages.lists import ListOptions
+        from neardup.stages.listing import InputOptions, list_inputs
+        from neardup.stages.lists import ListOptions
 
         listing = list_inputs([given], InputOptions(lists=ListOptions(settings.get("uri_column"))))
         for bucket in listing.buckets():

@@ -13,18 +13,18 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import stores
-from conftest import PHOTOS, SAMPLES
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.dedup import run_dedup, run_hash
-from jobs.enrich import run_enrich
-from jobs.export import run_export
-from pipeline import storage, tables
-from pipeline.config import DedupJob, EnrichJob, ExportJob, HashJob
-from pipeline.errors import RunError, UsageError
-from pipeline.storage import retrying
+import stores
+from conftest import PHOTOS, SAMPLES
+from neardup import storage, tables
+from neardup.config import DedupJob, EnrichJob, ExportJob, HashJob
+from neardup.errors import RunError, UsageError
+from neardup.storage import retrying
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup, run_hash
+from neardup_jobs.enrich import run_enrich
+from neardup_jobs.export import run_export
 
 ITEMS = 120
 

@@ -13,21 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
 from PIL import Image
 from typer.testing import CliRunner
 
-from jobs.benchmark import run_benchmark
-from jobs.cli import app
-from pipeline import benchmarking, config, storage
-from pipeline.config import BenchmarkJob
-from pipeline.errors import ConfigError, RunError, UsageError
-from pipeline.hashers import parse
-from pipeline.media import decode_image
-from pipeline.report import read_results
-from pipeline.report.results import confusions
-from pipeline.stages import nearing, originals
-from pipeline.stages.hashing import image_name
+from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
+from neardup import benchmarking, config, storage
+from neardup.config import BenchmarkJob
+from neardup.errors import ConfigError, RunError, UsageError
+from neardup.hashers import parse
+from neardup.media import decode_image
+from neardup.report import read_results
+from neardup.report.results import confusions
+from neardup.stages import nearing, originals
+from neardup.stages.hashing import image_name
+from neardup_jobs.benchmark import run_benchmark
+from neardup_jobs.cli import app
 
 FAST = {
     "child": {"enabled": False},
@@ -133,7 +133,7 @@ def test_a_cluster_with_children_gives_the_same_rows(done: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("where", ["hash", "tiles"])
 def test_a_killed_run_goes_on(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    from pipeline.stages import cutting
+    from neardup.stages import cutting
 
     monkeypatch.setattr(nearing, "_WORTH_A_TASK", 1)
     owner, name = (cutting, "hash_part") if where == "hash" else (nearing, "near_tiles")

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from pipeline import __version__
+from conftest import ROOT
+from neardup import __version__
+from neardup_jobs.cli import app
 
 
 def neardup(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs", *map(str, arguments)]
+    command = [sys.executable, "-m", "neardup", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
@@ -30,7 +30,7 @@ def test_a_run_in_plain_lines(photos: Path, tmp_path: Path) -> None:
 
 def test_a_run_on_a_terminal_shows_a_bar(photos: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "jobs", "dedup", str(photos), "-o", str(tmp_path / "out"), "--cluster", "none"]
+    command = [sys.executable, "-m", "neardup", "dedup", str(photos), "-o", str(tmp_path / "out"), "--cluster", "none"]
     subprocess.run(command, stderr=theirs, stdout=theirs, cwd=ROOT, check=True, env={**os.environ, "TERM": "xterm"})
     os.close(theirs)
     shown = b""
@@ -138,8 +138,8 @@ def test_bad_usage_is_one_line_and_exit_2(
 
 
 def test_a_run_in_progress_is_named(photos: Path, tmp_path: Path) -> None:
-    from pipeline import storage
-    from pipeline.run import claimed
+    from neardup import storage
+    from neardup.run import claimed
 
     with claimed(storage.absolute(str(tmp_path / "out"))):
         done = neardup("hash", photos, "-o", tmp_path / "out", "--cluster", "none")

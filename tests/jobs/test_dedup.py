@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
-from hostile import CRASH, EXHAUST, HANG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.dedup import run_dedup, run_hash, run_join
-from pipeline import storage
-from pipeline.config import DedupJob, HashJob, JoinJob
-from pipeline.errors import ClaimError, RunError, UsageError
-from pipeline.run import claimed
+from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
+from hostile import CRASH, EXHAUST, HANG
+from neardup import storage
+from neardup.config import DedupJob, HashJob, JoinJob
+from neardup.errors import ClaimError, RunError, UsageError
+from neardup.run import claimed
+from neardup_jobs.dedup import run_dedup, run_hash, run_join
 
 PHASH = "phash:hash_size=16@0.2"
 
@@ -182,7 +182,7 @@ def test_within_folders_only_and_without_low_quality(corpus: Path, tmp_path: Pat
 def test_real_valued_hashes_are_joined_too(corpus: Path, tmp_path: Path, spec: str) -> None:
     from scipy.spatial.distance import pdist
 
-    from pipeline.hashers import parse
+    from neardup.hashers import parse
 
     out = tmp_path / "out"
     dedup(corpus, out, hashers=[spec], block_rows=4)
@@ -262,8 +262,8 @@ def test_slices_workers_and_order_do_not_change_a_row(corpus: Path, tmp_path: Pa
 def test_a_tile_shared_by_many_tasks_gives_the_same(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import joins
-    from pipeline.stages import tiles
+    from neardup import joins
+    from neardup.stages import tiles
 
     for number in range(10):
         with Image.open(photos / f"image{number + 1}.jpg") as photo:
@@ -287,7 +287,7 @@ class Interrupted:
         command = [
             sys.executable,
             "-m",
-            "jobs",
+            "neardup",
             "dedup",
             str(photos),
             "-o",
@@ -462,8 +462,8 @@ def test_a_join_compares_new_hashes_with_all_and_old_ones_no_more(photos: Path, 
 def test_transient_errors_are_tried_again_others_are_not(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.errors import TransientError
-    from pipeline.storage import reading
+    from neardup.errors import TransientError
+    from neardup.storage import reading
 
     read = storage.read_object
 
@@ -494,7 +494,7 @@ def test_another_decode_policy_hashes_anew(photos: Path, tmp_path: Path) -> None
 def test_another_revision_hashes_anew_and_never_meets_the_old_in_a_join(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.hashers import PHash
+    from neardup.hashers import PHash
 
     out = tmp_path / "out"
     dedup(photos, out)
@@ -549,7 +549,7 @@ def test_a_second_simultaneous_run_is_refused(photos: Path, tmp_path: Path) -> N
 def test_a_run_that_lost_its_claim_does_not_commit(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages import live
+    from neardup.stages import live
 
     out = tmp_path / "out"
     settle = live.settle
@@ -586,7 +586,7 @@ def test_files_that_are_not_ours_are_never_deleted(photos: Path, tmp_path: Path)
 def test_hubs_left_out_and_blocks_are_said_on_the_last_lines(corpus: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from jobs.cli import app
+    from neardup_jobs.cli import app
 
     output = tmp_path / "out"
     faint = np.tile(np.linspace(0, 12, 64).astype(np.uint8)[:, None, None], (1, 64, 3))

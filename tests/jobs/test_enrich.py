@@ -13,18 +13,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PHOTOS, SAMPLES, all_rows, rows
 from PIL import Image
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.dedup import run_dedup
-from jobs.enrich import run_enrich
-from pipeline import storage
-from pipeline.config import DedupJob, EnrichJob
-from pipeline.errors import RunError
-from pipeline.hashers import PDQHash
-from pipeline.stages import enriching
+from conftest import PHOTOS, SAMPLES, all_rows, rows
+from neardup import storage
+from neardup.config import DedupJob, EnrichJob
+from neardup.errors import RunError
+from neardup.hashers import PDQHash
+from neardup.stages import enriching
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup
+from neardup_jobs.enrich import run_enrich
 
 NOT_IN_CHILD = {"child": {"enabled": False}, "cluster": "none"}
 NEW = ["media_uri", "pdq", "pdq_quality", "width", "height", "group", "keep", "kept_uri", "error"]

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import rows
 from PIL import Image
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.dedup import run_dedup
-from jobs.match import run_match
-from pipeline import storage
-from pipeline.config import DedupJob, MatchJob
-from pipeline.hashers import PDQHash
+from conftest import rows
+from neardup import storage
+from neardup.config import DedupJob, MatchJob
+from neardup.hashers import PDQHash
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup
+from neardup_jobs.match import run_match
 
 NOT_IN_CHILD: dict[str, Any] = {"child": {"enabled": False}, "cluster": "none"}
 

@@ -14,18 +14,18 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SAMPLES, rows
 from PIL import Image
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.dedup import run_dedup, run_hash
-from jobs.export import run_export
-from pipeline import storage
-from pipeline.config import DedupJob, ExportJob, HashJob
-from pipeline.errors import RunError, UsageError
-from pipeline.stages import exporting
-from pipeline.storage import packed as packed_tars
+from conftest import SAMPLES, rows
+from neardup import storage
+from neardup.config import DedupJob, ExportJob, HashJob
+from neardup.errors import RunError, UsageError
+from neardup.stages import exporting
+from neardup.storage import packed as packed_tars
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup, run_hash
+from neardup_jobs.export import run_export
 
 NOT_IN_CHILD: dict[str, Any] = {"child": {"enabled": False}, "cluster": "none", "hashers": ["pdq@0.2"]}
 

@@ -11,19 +11,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
 from PIL import Image
 from typer.testing import CliRunner
 
-import pipeline
-from jobs.cli import app
-from jobs.dedup import run_dedup, run_hash
-from jobs.match import run_match
-from pipeline import storage
-from pipeline.config import DedupJob, HashJob, MatchJob
-from pipeline.errors import ClaimError, RunError, UsageError
-from pipeline.hashers import PDQHash, PHash
-from pipeline.run import claimed
+import neardup
+from conftest import PHOTOS, ROOT, SAMPLES, all_rows, rows
+from neardup import storage
+from neardup.config import DedupJob, HashJob, MatchJob
+from neardup.errors import ClaimError, RunError, UsageError
+from neardup.hashers import PDQHash, PHash
+from neardup.run import claimed
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup, run_hash
+from neardup_jobs.match import run_match
 
 NOT_IN_CHILD = {"child": {"enabled": False}, "cluster": "none"}
 
@@ -104,7 +104,7 @@ def test_an_output_gets_matches_and_keeps_all_else(photos: Path, known: Path, tm
     assert matches(out) == THREE and "listed" in summary and "hash" not in summary["stages"]
     assert {table: found for table, found in all_rows(out).items() if table != "matches"} == before
     assert not (out / "work").exists() and not (out / "claim.json").exists()
-    assert rows(out, "matches") == pipeline.match(out, known, "pdq").to_pylist()
+    assert rows(out, "matches") == neardup.match(out, known, "pdq").to_pylist()
     run_dedup(job, "none")
     assert matches(out) == THREE  # a run that changes no hash leaves them
 
@@ -262,7 +262,7 @@ def test_when_hashes_change_what_was_matched_with_them_goes(photos: Path, known:
 
 
 def test_a_killed_match_goes_on_from_its_tiles(hashed: Path, known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages import tiles
+    from neardup.stages import tiles
 
     join_tile, done = tiles.join_tile, []
 
@@ -286,7 +286,7 @@ def test_a_killed_match_goes_on_from_its_tiles(hashed: Path, known: Path, monkey
 def test_one_run_at_a_time_and_a_lost_claim_commits_nothing(
     hashed: Path, known: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages import matching
+    from neardup.stages import matching
 
     with claimed(storage.absolute(str(hashed))), pytest.raises(ClaimError, match="is being written"):
         match(hashed, known=known)

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLES
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from pipeline import joins
-from pipeline.stages import tiles
+from conftest import SAMPLES
+from neardup import joins
+from neardup.stages import tiles
+from neardup_jobs.cli import app
 
 
 def run(*arguments: str | Path) -> str:

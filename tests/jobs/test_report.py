@@ -10,18 +10,18 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from conftest import PHOTOS, rows
 from PIL import Image
 from typer.testing import CliRunner
 
-from jobs.benchmark import run_benchmark
-from jobs.cli import app
-from jobs.dedup import run_dedup
-from jobs.match import run_match
-from pipeline import storage
-from pipeline.config import BenchmarkJob, DedupJob, MatchJob
-from pipeline.report.duplicates import _bytes, _href
-from pipeline.stages import reviewing
+from conftest import PHOTOS, rows
+from neardup import storage
+from neardup.config import BenchmarkJob, DedupJob, MatchJob
+from neardup.report.duplicates import _bytes, _href
+from neardup.stages import reviewing
+from neardup_jobs.benchmark import run_benchmark
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup
+from neardup_jobs.match import run_match
 
 ALONE: dict[str, Any] = {"child": {"enabled": False}, "cluster": "none"}
 ODD = "<img src=x onerror=alert(1)> &amp; 100% #1?.png"

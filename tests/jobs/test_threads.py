@@ -12,18 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PHOTOS, all_rows
 from distributed import Client, LocalCluster
 from PIL import Image
-from video_clips import clip
 
-from jobs.benchmark import run_benchmark
-from jobs.dedup import run_dedup
-from jobs.enrich import run_enrich
-from jobs.match import run_match
-from pipeline.config import BenchmarkJob, DedupJob, EnrichJob, MatchJob
-from pipeline.hashers import PDQHash
-from pipeline.stages import hashing
+from conftest import PHOTOS, all_rows
+from neardup.config import BenchmarkJob, DedupJob, EnrichJob, MatchJob
+from neardup.hashers import PDQHash
+from neardup.stages import hashing
+from neardup_jobs.benchmark import run_benchmark
+from neardup_jobs.dedup import run_dedup
+from neardup_jobs.enrich import run_enrich
+from neardup_jobs.match import run_match
+from video_clips import clip
 
 Rows = dict[str, dict[str, list[str]]]
 

@@ -11,18 +11,18 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import PHOTOS, all_rows, rows
-from hostile import CRASH
 from PIL import Image
 from test_dedup import PHASH, Interrupted, dedup, hash_only
-from video_clips import CLIPS, animation, clip, encoded, picture, sound
 
-from pipeline import storage
-from pipeline.child import Child, Limits
-from pipeline.hashers import parse
-from pipeline.hashers.video import read_video
-from pipeline.media import DecodePolicy, decode_image
-from pipeline.work import Clip, Sampling
+from conftest import PHOTOS, all_rows, rows
+from hostile import CRASH
+from neardup import storage
+from neardup.child import Child, Limits
+from neardup.hashers import parse
+from neardup.hashers.video import read_video
+from neardup.media import DecodePolicy, decode_image
+from neardup.work import Clip, Sampling
+from video_clips import CLIPS, animation, clip, encoded, picture, sound
 
 VIDEO_HASHERS = ["tmkl1", "tmkl2:frames_per_second=5"]
 FRAMEWISE = "framewise:frame_hasher=phash(hash_size=16),interframe_threshold=0.1,frames_per_second=5"
@@ -252,7 +252,7 @@ def test_broken_videos_are_rows_and_the_rest_is_done(tmp_path: Path) -> None:
 
 
 def test_a_file_that_disappears_mid_run_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages import hashing
+    from neardup.stages import hashing
 
     folder = tmp_path / "clips"
     folder.mkdir()
@@ -273,7 +273,7 @@ def test_a_file_that_disappears_mid_run_is_a_row(tmp_path: Path, monkeypatch: py
 
 
 def test_a_file_that_disappears_between_its_segments_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages import cutting
+    from neardup.stages import cutting
 
     folder = tmp_path / "clips"
     folder.mkdir()

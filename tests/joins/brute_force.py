@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.joins import Matches
+from neardup.joins import Matches
 
 
 def brute_force(left: NDArray[np.uint8], right: NDArray[np.uint8], radius_bits: int, upper: bool = False) -> Matches:

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brute_force import brute_force, flipped, planted, random_hashes
-from conftest import all_rows
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.dedup import run_dedup, run_join
-from pipeline import joins
-from pipeline.config import DedupJob, JoinJob
-from pipeline.errors import UsageError
-from pipeline.joins import Annoy, Matches
+from conftest import all_rows
+from neardup import joins
+from neardup.config import DedupJob, JoinJob
+from neardup.errors import UsageError
+from neardup.joins import Annoy, Matches
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup, run_join
 
 with_annoy = pytest.mark.skipif(find_spec("annoy") is None, reason="annoy is not installed (it needs a compiler)")
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from brute_force import assert_same, brute_force, flipped, planted, random_hashes
 
-from pipeline import joins
-from pipeline.errors import UsageError
-from pipeline.joins import EVERY_PAIR, Band, plans
-from pipeline.joins.bands import key_masks
-from pipeline.joins.sample import take_sample
-from pipeline.joins.words import as_words
+from neardup import joins
+from neardup.errors import UsageError
+from neardup.joins import EVERY_PAIR, Band, plans
+from neardup.joins.bands import key_masks
+from neardup.joins.sample import take_sample
+from neardup.joins.words import as_words
 
 PLANS = [
     (64, 6, [Band(9, 0)] * 7),
@@ -121,7 +121,7 @@ def test_bands_find_pairs_that_differ_only_on_one_band() -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_reference_blocks_taken_a_few_at_a_time(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.joins.bitslices.LOOKUP_BYTES", step * 2 * 8 * 18 * 64)
+    monkeypatch.setattr("neardup.joins.bitslices.LOOKUP_BYTES", step * 2 * 8 * 18 * 64)
     hashes = planted(np.random.default_rng(1), 3000, 64, 12)
     for bands in (EVERY_PAIR, [Band(2, 0)] * 12, [Band(5, 1)] * 6):
         found = joins.concatenated(joins.self_join_chunks(hashes, 11, 500, bands))

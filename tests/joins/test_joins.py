@@ -9,8 +9,8 @@ from brute_force import assert_same, brute_force, flipped, planted, random_hashe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import joins
-from pipeline.errors import UsageError
+from neardup import joins
+from neardup.errors import UsageError
 
 WIDTHS = [1, 8, 63, 64, 65, 128, 255, 256, 576, 968]
 ENGINES = sorted(name for name, engine in joins.JOINS.items() if engine.exact)
@@ -156,7 +156,7 @@ def test_the_same_array_on_both_sides_of_a_cross_join_matches_itself(engine: joi
 def test_reference_rows_taken_a_few_blocks_at_a_time(groups_of_blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = planted(np.random.default_rng(7), 3000, 64, 12)
     chunks = 2
-    monkeypatch.setattr("pipeline.joins.bitslices.LOOKUP_BYTES", groups_of_blocks * chunks * 8 * 18 * 64)
+    monkeypatch.setattr("neardup.joins.bitslices.LOOKUP_BYTES", groups_of_blocks * chunks * 8 * 18 * 64)
     assert_same(joins.self_join(hashes, 11), brute_force(hashes, hashes, 11, upper=True))
     assert_same(joins.cross_join(hashes[:999], hashes, 11), brute_force(hashes[:999], hashes, 11))
 
@@ -207,7 +207,7 @@ def test_a_threshold_outside_0_to_1_is_refused(threshold: float) -> None:
 
 def test_a_second_process_compiles_nothing() -> None:
     code = (
-        "import numpy as np; from pipeline import joins; from pipeline.joins import bands, bitslices;"
+        "import numpy as np; from neardup import joins; from neardup.joins import bands, bitslices;"
         "h = np.zeros((600, 32), np.uint8); joins.self_join(h, 31); joins.cross_join(h, h, 31);"
         "joins.concatenated(joins.self_join_chunks(h, 31, bands=[joins.Band(16, 1)] * 16));"
         "kernels = [bitslices.scan_buckets, bitslices.fill_lookups, bitslices.reorder_bits, bands.sort_by_key];"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from pipeline.errors import UsageError
-from pipeline.joins import nearest as module
-from pipeline.joins.nearest import Nearest, Owned, bit_pairs, nearest_bits, nearest_vectors, vector_pairs
+from neardup.errors import UsageError
+from neardup.joins import nearest as module
+from neardup.joins.nearest import Nearest, Owned, bit_pairs, nearest_bits, nearest_vectors, vector_pairs
 
 
 def obvious(distance: np.ndarray, query_owners: np.ndarray, reference_owners: np.ndarray) -> tuple:

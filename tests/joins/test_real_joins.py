@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
 
-from pipeline.errors import UsageError
-from pipeline.joins import real
+from neardup.errors import UsageError
+from neardup.joins import real
 
 METRICS = list(real.METRICS)
 SCALES = {"bytes": (40.0, 128.0), "small": (1e-30, 0.0), "large": (1e30, 5e30), "offset": (1e-3, 1e4)}

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from media_samples import HEIGHT, WIDTH, encoded, exif, photo, pil, png_chunk, png_with
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from pipeline.errors import MediaError, PolicyError, UndecodableError
-from pipeline.media import DecodePolicy, decode_image, probe_image
-from pipeline.media.image import _quiet
+from neardup.errors import MediaError, PolicyError, UndecodableError
+from neardup.media import DecodePolicy, decode_image, probe_image
+from neardup.media.image import _quiet
 
 PAGES = {"save_all": True, "append_images": [pil(seed=1)]}
 FILES = {

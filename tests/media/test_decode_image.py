@@ -12,8 +12,8 @@ import PIL.ImageOps
 import pytest
 from media_samples import HEIGHT, WIDTH, alpha, encoded, exif, photo, pil, png_chunk, png_with
 
-from pipeline.errors import UndecodableError
-from pipeline.media import DECODER_REVISION, FORMATS, DecodePolicy, decode_image, jpeg, probe_image
+from neardup.errors import UndecodableError
+from neardup.media import DECODER_REVISION, FORMATS, DecodePolicy, decode_image, jpeg, probe_image
 
 DROP = DecodePolicy(alpha="drop")
 AVIF = pytest.mark.skipif(FORMATS["AVIF"] is None, reason="this Pillow has no AVIF")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.media.exif import read_orientation, turn_upright
+from neardup.media.exif import read_orientation, turn_upright
 
 
 def block(order: str, type_code: int = 3, value: int = 6, tag: int = 0x0112) -> bytes:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import MediaError
-from pipeline.media import decode_image
+from neardup.errors import MediaError
+from neardup.media import decode_image
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 LISTS = {".csv", ".md", ".py"}

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from video_clips import CLIPS, FORMS, clip, encoded, picture, sound
 
-from pipeline.errors import MediaError, PolicyError, TransientError, UndecodableError, UsageError
-from pipeline.media.video import Frame, VideoPolicy, decode_frames, open_video, probe_video, shown_frames
-from pipeline.media.video.container import translated_errors
-from pipeline.media.video.packets import all_packets
+from neardup.errors import MediaError, PolicyError, TransientError, UndecodableError, UsageError
+from neardup.media.video import Frame, VideoPolicy, decode_frames, open_video, probe_video, shown_frames
+from neardup.media.video.container import translated_errors
+from neardup.media.video.packets import all_packets
+from video_clips import CLIPS, FORMS, clip, encoded, picture, sound
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FASTSTART = encoded(count=60, container_options={"movflags": "faststart"})

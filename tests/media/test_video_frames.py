@@ -9,10 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from video_clips import CLIPS, FORMS, HEIGHT, WIDTH, animation, clip, encoded, picture, with_cover
 
-from pipeline.errors import UndecodableError, UsageError
-from pipeline.media.video import (
+from neardup.errors import UndecodableError, UsageError
+from neardup.media.video import (
     Frame,
     Segment,
     VideoPolicy,
@@ -22,7 +21,8 @@ from pipeline.media.video import (
     probe_video,
     shown_frames,
 )
-from pipeline.media.video.packets import is_shown
+from neardup.media.video.packets import is_shown
+from video_clips import CLIPS, FORMS, HEIGHT, WIDTH, animation, clip, encoded, picture, with_cover
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/videos.json").read_text())["videos"]
 PRESENTATION = VideoPolicy(clock="presentation")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import rates as module
-from pipeline.metrics.rates import Exemplars, Pairs, curve, recall_at
+from neardup.metrics import rates as module
+from neardup.metrics.rates import Exemplars, Pairs, curve, recall_at
 
 DISTANCE = st.one_of(st.integers(0, 6).map(float), st.just(float("nan")))
 CASES = st.lists(st.tuples(st.integers(0, 5), DISTANCE, DISTANCE), min_size=1, max_size=40)

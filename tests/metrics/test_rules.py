@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import UsageError
-from pipeline.metrics.rules import rule
+from conftest import ROOT
+from neardup.errors import UsageError
+from neardup.metrics.rules import rule
 
 GOLDEN = json.loads((ROOT / "tests/golden/benchmarking.json").read_text())
 CASES = [

@@ -9,7 +9,7 @@ from conftest import ROOT, SAMPLES
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from jobs.cli import app
+from neardup_jobs.cli import app
 
 # the kernel is another process, whose libraries warn as they like
 pytestmark = pytest.mark.filterwarnings("default")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import storage
-from pipeline.errors import ClaimError
-from pipeline.run import claim, claimed
+from neardup import storage
+from neardup.errors import ClaimError
+from neardup.run import claim, claimed
 
 _DAYS_S = 3 * 86_400
 
@@ -155,7 +155,7 @@ def test_it_beats_and_notices_its_loss(root: str, monkeypatch: pytest.MonkeyPatc
 
 _HOLDS = """
 import sys
-from pipeline.run import claim
+from neardup.run import claim
 claim._BEAT_S = 0.2
 with claim.claimed(sys.argv[1]) as check:
     print("holds", flush=True)

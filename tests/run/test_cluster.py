@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError, RunError
-from pipeline.run import Workers, cluster_from_file, workers
+from neardup.errors import ConfigError, RunError
+from neardup.run import Workers, cluster_from_file, workers
 
 
 def square(number: int) -> int:
@@ -28,7 +28,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Workers]:
 
 
 def test_every_result_arrives(pool: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.run import mapping
+    from neardup.run import mapping
 
     monkeypatch.setattr(mapping, "WINDOW", 4)  # far fewer than the tasks
     assert sorted(pool.mapper(square, [n for n in range(40) if n != 13])) == sorted(n * n for n in range(40) if n != 13)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, rows
 from PIL import Image
 
-from pipeline.errors import ConfigError, OutputError, RunError
-from pipeline.run import cluster, cluster_from_file, host, workers
-from pipeline.run.mapping import in_process
-from pipeline.run.settings import read
+from conftest import ROOT, rows
+from neardup.errors import ConfigError, OutputError, RunError
+from neardup.run import cluster, cluster_from_file, host, workers
+from neardup.run.mapping import in_process
+from neardup.run.settings import read
 
 REFUSED: list[tuple[Any, str]] = [
     ("tcp://localhost", "has no valid port"),
@@ -141,7 +141,7 @@ def pictures(folder: Path, count: int) -> Path:
 
 
 def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-m", "jobs", "hash", *map(str, arguments)]
+    return [sys.executable, "-m", "neardup", "hash", *map(str, arguments)]
 
 
 def run(*arguments: Any, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":

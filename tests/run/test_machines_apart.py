@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
 import stores
 from disturbances import (
     OTHER_VERSION,
@@ -24,9 +26,7 @@ from disturbances import (
     worker_replaced,
 )
 from machines import Cluster, add_machine, common_store, network
-from PIL import Image
-
-from pipeline import storage
+from neardup import storage
 
 PHOTOS = 20
 SLICES = ("--set", "slices.items=2")

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline import storage, tables
-from pipeline.stages import joining, live, pairing, tiles
-from pipeline.stages.hashing import hash_type
-from pipeline.stages.live import Maker
-from pipeline.stages.tiles import Radius
+from neardup import storage, tables
+from neardup.stages import joining, live, pairing, tiles
+from neardup.stages.hashing import hash_type
+from neardup.stages.live import Maker
+from neardup.stages.tiles import Radius
 
 Row = tuple[str, int, float | None, bytes | Sequence[float]]  # uri, frame index, timestamp in seconds, hash
 

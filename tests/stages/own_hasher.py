@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.hashers import Hasher
+from neardup.hashers import Hasher
 
 
 class Ring(Hasher):

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
-from conftest import PHOTOS
 
-from pipeline.child import Child, Inline
-from pipeline.media import DecodePolicy
-from pipeline.stages import children, hashing
-from pipeline.stages.hashing import HashingOptions
+from conftest import PHOTOS
+from neardup.child import Child, Inline
+from neardup.media import DecodePolicy
+from neardup.stages import children, hashing
+from neardup.stages.hashing import HashingOptions
 
 SPECS = ("dhash", "phash")
 OPTIONS = HashingOptions()
@@ -30,7 +30,7 @@ def none_before_and_after() -> Iterator[None]:
 def processes() -> set[int]:
     """The children of this process that decode."""
     family = psutil.Process().children()
-    return {one.pid for one in family if one.is_running() and any("pipeline.child" in word for word in one.cmdline())}
+    return {one.pid for one in family if one.is_running() and any("neardup.child" in word for word in one.cmdline())}
 
 
 def pid_of(child: Child | Inline) -> int:

@@ -8,12 +8,12 @@ from hash_tables import Joined, Row, components, join, write_hashes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import joins
-from pipeline.hashers import parse
-from pipeline.joins import crowds, real
-from pipeline.stages.live import maker
-from pipeline.stages.pairing import Rules
-from pipeline.stages.tiles import Radius
+from neardup import joins
+from neardup.hashers import parse
+from neardup.joins import crowds, real
+from neardup.stages.live import maker
+from neardup.stages.pairing import Rules
+from neardup.stages.tiles import Radius
 
 AHASH = maker(parse("ahash"))  # 64 bits
 NEAR = Radius("hamming", 3)

@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import rows
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.dedup import run_dedup, run_join
-from pipeline import groups, storage, tables
-from pipeline.config import DedupJob, JoinJob
-from pipeline.errors import UsageError
-from pipeline.stages import grouping, pairing
-from pipeline.stages.grouping import read_policy
+from conftest import rows
+from neardup import groups, storage, tables
+from neardup.config import DedupJob, JoinJob
+from neardup.errors import UsageError
+from neardup.stages import grouping, pairing
+from neardup.stages.grouping import read_policy
+from neardup_jobs.cli import app
+from neardup_jobs.dedup import run_dedup, run_join
 
 NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
 DEFAULT = read_policy()

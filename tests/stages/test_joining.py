@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import joins
-from pipeline.hashers.isometric import VARIANTS, isometric_view
-from pipeline.joins.forests import bit_distances
-from pipeline.stages import pairing, tiles
-from pipeline.stages.joining import Near, Rows
-from pipeline.stages.pairing import Reach
-from pipeline.stages.tiles import Radius
+from neardup import joins
+from neardup.hashers.isometric import VARIANTS, isometric_view
+from neardup.joins.forests import bit_distances
+from neardup.stages import pairing, tiles
+from neardup.stages.joining import Near, Rows
+from neardup.stages.pairing import Reach
+from neardup.stages.tiles import Radius
 
 NOWHERE = Reach(bit_distances(np.zeros((2, 1), np.uint8)), Radius("hamming", -1).reaches)
 

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PHOTOS
 
-from pipeline.errors import UsageError
-from pipeline.hashers import PDQHash, parse
-from pipeline.stages.known import Known, ListOptions, of_mapping, read_known
-from pipeline.stages.live import maker
+from conftest import PHOTOS
+from neardup.errors import UsageError
+from neardup.hashers import PDQHash, parse
+from neardup.stages.known import Known, ListOptions, of_mapping, read_known
+from neardup.stages.live import maker
 
 PDQ = maker(parse("pdq"))
 RAW = [bytes(np.random.default_rng(0).integers(0, 256, 32, np.uint8)) for _ in range(3)]

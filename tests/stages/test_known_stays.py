@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PHOTOS, all_rows, rows
 
-from jobs.dedup import run_hash
-from pipeline.config import HashJob
-from pipeline.errors import RunError
-from pipeline.storage import retrying
+from conftest import PHOTOS, all_rows, rows
+from neardup.config import HashJob
+from neardup.errors import RunError
+from neardup.storage import retrying
+from neardup_jobs.dedup import run_hash
 
 BODIES = [path.read_bytes() for path in PHOTOS]
 
@@ -137,8 +137,8 @@ def test_content_that_has_changed_and_cannot_be_read_is_not_known(web: Web, tmp_
 def test_an_output_without_the_column_is_read_and_gets_it(photos: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from pipeline import storage
-    from pipeline.stages.reviewing import review
+    from neardup import storage
+    from neardup.stages.reviewing import review
 
     night(photos, tmp_path / "out")
     for path in (tmp_path / "out" / "media").glob("*.parquet"):
@@ -198,7 +198,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, who may not read all")
 def test_a_folder_that_cannot_be_read_keeps_what_is_known_of_it(open_folder: Path, tmp_path: Path) -> None:
-    from pipeline.storage import list_media
+    from neardup.storage import list_media
 
     photos = open_folder
     for photo in PHOTOS:
@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_read_keeps_what_is_known_of_it(open_folder: Pat
     night(photos, tmp_path / "out")
     (photos / "closed").chmod(0)
     code = (
-        "import os, sys; sys.path.insert(0, os.getcwd()); from pipeline.storage import list_media; os.setuid(65534);"
+        "import os, sys; sys.path.insert(0, os.getcwd()); from neardup.storage import list_media; os.setuid(65534);"
         "print([(one.uri.rsplit('/', 1)[1], one.fault) for one in list_media([sys.argv[1]]) if one.kind == 'unread'])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(photos)], capture_output=True, text=True, check=False)

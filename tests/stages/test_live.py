@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PHOTOS, all_rows, rows
-from hostile import CRASH
 from PIL import Image
 
-from jobs.dedup import run_dedup, run_hash
-from pipeline import storage
-from pipeline.config import DedupJob, HashJob
-from pipeline.stages import live
-from pipeline.stages.spool import BUCKETS, Spool, bucket_numbers
+from conftest import PHOTOS, all_rows, rows
+from hostile import CRASH
+from neardup import storage
+from neardup.config import DedupJob, HashJob
+from neardup.stages import live
+from neardup.stages.spool import BUCKETS, Spool, bucket_numbers
+from neardup_jobs.dedup import run_dedup, run_hash
 
 
 def hash_only(given: Path, output: Path, **settings: Any) -> dict[str, Any]:

@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import PHOTOS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline
-from pipeline import joins, tables
-from pipeline.errors import UsageError
-from pipeline.hashers import PDQHash, parse
-from pipeline.stages import matching, tiles
-from pipeline.stages.known import Known
-from pipeline.stages.live import maker
-from pipeline.stages.matching import Side, Wanted
-from pipeline.stages.tiles import Radius
+import neardup
+from conftest import PHOTOS
+from neardup import joins, tables
+from neardup.errors import UsageError
+from neardup.hashers import PDQHash, parse
+from neardup.stages import matching, tiles
+from neardup.stages.known import Known
+from neardup.stages.live import maker
+from neardup.stages.matching import Side, Wanted
+from neardup.stages.tiles import Radius
 
 RADIUS = Wanted(maker(parse("phash:hash_size=4")), Radius("hamming", 3))
 
@@ -135,20 +135,20 @@ def found(table: pa.Table) -> set[Any]:
 @pytest.mark.parametrize("radius", [0, 1, 31, 51, 90])
 def test_planted_distances_are_found_up_to_the_radius(radius: int) -> None:
     corpus, known = planted(radius)
-    table = pipeline.match(corpus, known, "pdq", radius_bits=radius)
+    table = neardup.match(corpus, known, "pdq", radius_bits=radius)
     assert found(table) == brute_force(corpus, known, radius, 256)
     assert len({one for one in found(table) if one[2] == radius / 256}) >= 3
     assert table.schema == tables.MATCHES and set(table["hasher"].to_pylist()) == {"pdq"}
-    assert found(pipeline.match(corpus, known, f"pdq@{(radius + 0.5) / 256}")) == found(table)
+    assert found(neardup.match(corpus, known, f"pdq@{(radius + 0.5) / 256}")) == found(table)
 
 
 def test_odd_widths_and_real_values() -> None:
     corpus, known = ({n: h[:1] + bytes([h[1] & 0x80]) for n, h in side.items()} for side in planted(4))
-    table = pipeline.match(corpus, known, "phash:hash_size=3", radius_bits=2)
+    table = neardup.match(corpus, known, "phash:hash_size=3", radius_bits=2)
     assert found(table) == brute_force(corpus, known, 2, 9)
     vectors = {name: np.float32(np.random.default_rng(n).normal(0, 1, 42)) for n, name in enumerate("abc")}
     moved = {name.upper(): vector + np.float32(0.01) for name, vector in vectors.items()}
-    table = pipeline.match(vectors, moved, "colormoment@0.1")
+    table = neardup.match(vectors, moved, "colormoment@0.1")
     assert [(u, e) for u, e, _ in sorted(found(table))] == [("a", "A"), ("b", "B"), ("c", "C")]
     assert table["distance"].to_numpy() == pytest.approx([0.01 * 42**0.5] * 3, rel=1e-3)
 
@@ -158,7 +158,7 @@ def test_photos_in_memory(tmp_path: Path) -> None:
     known = {photo.name: hasher.compute(photo, hash_format="hex") for photo in PHOTOS[:3]}
     (tmp_path / "list.txt").write_text("\n".join(f"{one} {name}" for name, one in known.items()))
     corpus = pd.Series({str(photo): hasher.compute(photo) for photo in PHOTOS}).to_dict()
-    frame = pipeline.match(corpus, [tmp_path / "list.txt", known], "pdq").to_pandas()
+    frame = neardup.match(corpus, [tmp_path / "list.txt", known], "pdq").to_pandas()
     assert sorted(frame["list"]) == ["list.txt"] * 3 + ["mapping"] * 3
     assert [Path(uri).name for uri in frame["uri"]] == sorted(known) * 2
     assert frame["label"].tolist()[:3] == frame["entry"].tolist()[3:] == sorted(known)
@@ -179,9 +179,9 @@ def test_the_nearest_of_several_rows_gives_the_label() -> None:
 
 
 def test_nothing_to_match() -> None:
-    assert len(pipeline.match({}, {"a": bytes(32)}, "pdq")) == len(pipeline.match({"a": bytes(32)}, {}, "pdq")) == 0
-    assert len(pipeline.match({"a": bytes(32)}, [], "pdq")) == 0
-    assert len(pipeline.match({"a": bytes(32)}, {"a": bytes(32)}, "pdq@0")) == 0  # a threshold is strict
+    assert len(neardup.match({}, {"a": bytes(32)}, "pdq")) == len(neardup.match({"a": bytes(32)}, {}, "pdq")) == 0
+    assert len(neardup.match({"a": bytes(32)}, [], "pdq")) == 0
+    assert len(neardup.match({"a": bytes(32)}, {"a": bytes(32)}, "pdq@0")) == 0  # a threshold is strict
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_nothing_to_match() -> None:
 )
 def test_what_cannot_be_meant(hasher: str, radius: int | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        pipeline.match({}, {}, hasher, radius_bits=radius)
+        neardup.match({}, {}, hasher, radius_bits=radius)
 
 
 def test_a_corpus_that_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an output of neardup"):
-        pipeline.match(tmp_path, {}, "pdq")
+        neardup.match(tmp_path, {}, "pdq")

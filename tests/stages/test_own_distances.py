@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from hash_tables import Joined, components, join, write_hashes
 
-from jobs.dedup import wanted_to_join
-from pipeline.config import JoinJob
-from pipeline.errors import UsageError
-from pipeline.hashers import Hasher, parse
-from pipeline.joins import real
-from pipeline.joins.real import cross_join_real_chunks, self_join_real
-from pipeline.stages import tiles
-from pipeline.stages.joining import radius_of
-from pipeline.stages.live import maker
-from pipeline.stages.tiles import Radius
+from neardup.config import JoinJob
+from neardup.errors import UsageError
+from neardup.hashers import Hasher, parse
+from neardup.joins import real
+from neardup.joins.real import cross_join_real_chunks, self_join_real
+from neardup.stages import tiles
+from neardup.stages.joining import radius_of
+from neardup.stages.live import maker
+from neardup.stages.tiles import Radius
+from neardup_jobs.dedup import wanted_to_join
 
 
 def expected(hasher: Hasher, vectors: np.ndarray, threshold: float) -> dict[tuple[str, str], float]:

@@ -11,11 +11,11 @@ from hash_tables import Row, join, write_hashes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.hashers import parse
-from pipeline.stages import pairing
-from pipeline.stages.live import maker
-from pipeline.stages.pairing import Rules
-from pipeline.stages.tiles import Radius
+from neardup.hashers import parse
+from neardup.stages import pairing
+from neardup.stages.live import maker
+from neardup.stages.pairing import Rules
+from neardup.stages.tiles import Radius
 
 AHASH = maker(parse("ahash"))
 NEAR = Radius("hamming", 2)

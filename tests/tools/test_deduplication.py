@@ -9,14 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
-from pipeline import hashers
-from pipeline.errors import UsageError
-from pipeline.tools import deduplicate, deduplicate_hashes, deduplication, flatten
+from conftest import SAMPLES
+from neardup import hashers
+from neardup.errors import UsageError
+from neardup.tools import deduplicate, deduplicate_hashes, deduplication, flatten
 
 BITS = {"hash_length": 13, "hash_dtype": "bool", "distance_metric": "hamming"}
 

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import SAMPLES
-from tools.https_service import Reply, Service, service, write_certificate
 
-from pipeline import hashers
-from pipeline.errors import RunError, UndecodableError, UsageError
-from pipeline.hashers.tools import read
-from pipeline.tools import SaferMatcher, matching
+from conftest import SAMPLES
+from neardup import hashers
+from neardup.errors import RunError, UndecodableError, UsageError
+from neardup.hashers.tools import read
+from neardup.tools import SaferMatcher, matching
+from tools.https_service import Reply, Service, service, write_certificate
 
 PHOTO = SAMPLES / "perception/image1.jpg"
 # Of the reference (perception 0.9.3), for this photo, and for the user "u" with the password "p".

@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from conftest import PHOTOS
 
-from pipeline import media
-from pipeline.errors import PolicyError, UsageError
-from pipeline.transforms import TRANSFORMS, Transform, call, parse, seed_of
+from conftest import PHOTOS
+from neardup import media
+from neardup.errors import PolicyError, UsageError
+from neardup.transforms import TRANSFORMS, Transform, call, parse, seed_of
 
 SIZES = ((1, 1), (1, 7), (9, 1), (2, 3), (64, 64), (37, 250), (33_000, 2), (1200, 900))
 

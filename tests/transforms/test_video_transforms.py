@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SAMPLES
-from video_clips import HEIGHT, WIDTH, clip, encoded, picture
 
-from pipeline.errors import MediaError, MissingError, UsageError
-from pipeline.media.video import VideoHeader, decode_frames, probe_video
-from pipeline.media.video import encode as encode_module
-from pipeline.media.video.encode import ENCODERS, SUFFIXES, Encoding, can_hold, usual_suffix, write_video
-from pipeline.media.video.filters import Filter, filtered
-from pipeline.transforms import TRANSFORMS
-from pipeline.transforms.video import VIDEO_TRANSFORMS, parse_video, steady
+from conftest import SAMPLES
+from neardup.errors import MediaError, MissingError, UsageError
+from neardup.media.video import VideoHeader, decode_frames, probe_video
+from neardup.media.video import encode as encode_module
+from neardup.media.video.encode import ENCODERS, SUFFIXES, Encoding, can_hold, usual_suffix, write_video
+from neardup.media.video.filters import Filter, filtered
+from neardup.transforms import TRANSFORMS
+from neardup.transforms.video import VIDEO_TRANSFORMS, parse_video, steady
+from video_clips import HEIGHT, WIDTH, clip, encoded, picture
 
 COUNT, RATE = 60, 25
 

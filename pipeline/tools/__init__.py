@@ -1,6 +1,0 @@
-"""What one does with hashes: find duplicates, ask a matching service; the names are those of the reference."""
-
-from pipeline.tools.deduplication import deduplicate, deduplicate_hashes, flatten
-from pipeline.tools.matching import SaferMatcher
-
-__all__ = ["SaferMatcher", "deduplicate", "deduplicate_hashes", "flatten"]
