@@ -411,7 +411,7 @@ def fits_mp4(path: Path) -> bool:
 
 def lengthened(path: Path, target: Path, seconds: float) -> Path | None:
     """A clip repeated by copying its packets, for at least so many seconds; None where its times forbid that."""
-    with av.open(str(path), metadata_errors="ignore") as source, av.open(str(target), "w") as output:
+    with av.open(str(path)) as source, av.open(str(target), "w") as output:
         stream = source.streams.video[0]
         copy = output.add_stream_from_template(stream)
         packets = [packet for packet in source.demux(stream) if packet.size]

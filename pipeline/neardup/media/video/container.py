@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import BinaryIO, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 import av
 import av.error
@@ -31,6 +31,8 @@ CONTAINERS: Final = (
 Source = bytes | BinaryIO
 Clock = Literal["nominal", "presentation"]
 _BUFFER_BYTES: Final = 65_536
+# Titles and comments in any encoding; PyAV 19 takes them as they are, and has no such argument
+_ANY_METADATA: Final[dict[str, Any]] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 _PROBE_PIXELS: Final = 64_000_000  # while FFmpeg opens a file, it states larger frames as 0x0 rather than decode one
 
 
@@ -254,7 +256,8 @@ def _opened(reader: _Reader, policy: VideoPolicy) -> InputContainer:
     pixels = max(policy.max_pixels, _PROBE_PIXELS)
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "", "max_pixels": str(pixels)}
     try:
-        return av.open(reader, "r", options=options, metadata_errors="ignore", buffer_size=_BUFFER_BYTES)
+        opened: InputContainer = av.open(reader, "r", options=options, buffer_size=_BUFFER_BYTES, **_ANY_METADATA)
+        return opened
     except av.error.FFmpegError as exc:
         raise UndecodableError(_why_not_opened(reader)) from exc
 
