@@ -389,8 +389,8 @@ class Cluster:
 def other_version(folder: Path, version: str) -> Path:
     """A folder for PYTHONPATH with a copy of this project that says it is of another version."""
     for package in ("pipeline/neardup", "jobs/neardup_jobs"):
-        kept = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, folder / Path(package).name, ignore=kept)
+        target = folder / Path(package).name
+        shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
     metadata = folder / f"neardup-{version}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: neardup\nVersion: {version}\n")

@@ -1,11 +1,9 @@
 """Any number of threads per worker gives the same rows: real schedulers and workers, all jobs."""
 
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from distributed import Client, LocalCluster
 from PIL import Image
 
 from conftest import PHOTOS, all_rows
+from dask_processes import free_port, scheduler, worker
 from neardup.config import BenchmarkJob, DedupJob, EnrichJob, MatchJob
 from neardup.hashers import PDQHash
 from neardup.stages import hashing
@@ -102,18 +101,14 @@ def adaptive() -> Iterator[str]:
 @contextmanager
 def processes() -> Iterator[str]:
     """A scheduler and two workers of three threads, each started as people start them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]
-    worker = ["dask_worker", address, "--host", "127.0.0.1", "--nworkers", "1", "--nthreads", "3", "--no-dashboard"]
-    with ExitStack() as started:
-        for module, *arguments in (scheduler, worker, worker):
-            command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments]
-            process = started.enter_context(
-                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
-            started.callback(process.terminate)
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with (
+        TemporaryDirectory() as scratch,
+        scheduler(port),
+        worker(port, Path(scratch), threads=3),
+        worker(port, Path(scratch), threads=3),
+    ):
         with Client(address, timeout=60, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
         yield address

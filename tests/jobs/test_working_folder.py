@@ -1,8 +1,6 @@
 """No file of the working folder is run: it may be a corpus that others have filled."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PHOTOS, rows
+from dask_processes import free_port, scheduler, worker
 
 NAMES = {"neardup", "neardup_jobs", "pipeline", "jobs", "numpy", "cv2", "msgpack", "pyarrow", "dask", "distributed"}
 NAMES |= {"random", "types", "signal", "multiprocessing", "pickle", "re", "typing", "email", "csv", "ctypes", "mmap"}
@@ -28,13 +27,10 @@ def folder(photos: Path, tmp_path: Path) -> Iterator[Path]:
     assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | more
-
-
 def check_run(command: tuple[str, ...], folder: Path, output: Path, cluster: str) -> None:
     line = [*command, "dedup", ".", "-o", str(output), "--cluster", cluster]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=200, cwd=folder, env=environment())
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, cwd=folder, env=plain)
     assert done.returncode == 0, done.stderr
     assert len(rows(output, "media")) == len(PHOTOS)
 
@@ -54,23 +50,7 @@ def test_the_plain_module_runs_nothing_that_we_could_prevent(tmp_path: Path, fol
 @pytest.mark.cluster
 def test_workers_run_nothing(tmp_path: Path, folder: Path) -> None:
     """Started there by somebody else, as docs/clusters.md says: with PYTHONSAFEPATH, which their processes inherit."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    address = f"tcp://127.0.0.1:{port}"
-    scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
-    worker = ["dask_worker", address, "--nthreads", "2", "--no-dashboard", "--local-directory", str(tmp_path)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{arguments[0]}", *arguments[1:]],
-            cwd=folder, env=environment(PYTHONSAFEPATH="1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for arguments in (scheduler, worker)
-    ]  # fmt: skip
-    try:
-        check_run(SCRIPT, folder, tmp_path / "out", address)
-    finally:
-        for process in started:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    port = free_port()
+    there = {"cwd": folder, "PYTHONSAFEPATH": "1"}
+    with scheduler(port, **there), worker(port, tmp_path / "scratch", threads=2, **there):
+        check_run(SCRIPT, folder, tmp_path / "out", f"tcp://127.0.0.1:{port}")

@@ -106,8 +106,9 @@ def test_metadata_may_be_any_bytes(form: str) -> None:
     data = encoded(form, count=5, title="TITLE-TEXT")
     odd = data.replace(b"TITLE-TEXT", b"\xff\xfe\xfd\xfc\xfb\xff\xfe\xfd\xfc\xfb")
     assert odd != data
-    with pytest.raises(UnicodeDecodeError):
-        av.open(io.BytesIO(odd))
+    if int(av.__version__.split(".")[0]) < 19:  # which has the text as it is; before, it had to be asked to
+        with pytest.raises(UnicodeDecodeError):
+            av.open(io.BytesIO(odd))
     assert len(list(decode_frames(odd))) == 5
 
 

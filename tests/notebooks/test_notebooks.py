@@ -33,7 +33,6 @@ def test_the_benchmark_notebook_tells_its_story(tmp_path: Path, monkeypatch: pyt
     texts = ["--transform", "blur2=blur:2", "--transform", "crop0.05=crop:0.05"]
     assert CliRunner().invoke(app, [*arguments, *more, *texts]).exit_code == 0
     monkeypatch.setenv("NEARDUP_BENCHMARK", out)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     notebook = cells("benchmark.ipynb")
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     shown = str([cell.get("outputs") for cell in notebook.cells])

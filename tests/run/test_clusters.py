@@ -3,12 +3,9 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, rows
+from dask_processes import free_port, process, scheduler, worker
 from neardup.errors import ConfigError, OutputError, RunError
 from neardup.run import cluster, cluster_from_file, host, workers
 from neardup.run.mapping import in_process
@@ -100,39 +98,6 @@ def test_no_more_is_tried_where_all_would_fail() -> None:
 # --- real schedulers and workers --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def process(*command: Any, cwd: Path = ROOT) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    quiet = subprocess.DEVNULL
-    started = subprocess.Popen(
-        [*map(str, command)], cwd=cwd, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
-    )
-    try:
-        yield started
-    finally:
-        if started.poll() is None:
-            os.killpg(started.pid, signal.SIGKILL)
-        started.wait()
-
-
-def scheduler(port: int) -> Any:
-    return process(
-        sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"
-    )
-
-
-def worker(port: int, folder: Path, cwd: Path = ROOT) -> Any:
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--host", "127.0.0.1"]
-    return process(*command, "--nthreads", 1, "--no-dashboard", "--local-directory", folder, cwd=cwd)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def pictures(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
@@ -145,10 +110,7 @@ def command(*arguments: Any) -> list[str]:
 
 
 def run(*arguments: Any, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=120
-    )
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
 
 
 @pytest.mark.cluster
@@ -160,7 +122,11 @@ def test_a_worker_that_sees_less_than_was_listed_is_left_out(tmp_path: Path) -> 
         (tmp_path / f"partly/in/{number:03d}.png").write_bytes((whole / f"in/{number:03d}.png").read_bytes())
     port = free_port()
     given = ["/proc/self/cwd/in", "-o", tmp_path / "out", "--cluster", f"127.0.0.1:{port}", "--json"]
-    with scheduler(port), worker(port, tmp_path / "a", whole), worker(port, tmp_path / "b", tmp_path / "partly"):
+    with (
+        scheduler(port),
+        worker(port, tmp_path / "a", cwd=whole),
+        worker(port, tmp_path / "b", cwd=tmp_path / "partly"),
+    ):
         from distributed import Client
 
         with Client(f"tcp://127.0.0.1:{port}", set_as_default=False, timeout=60) as client:
@@ -189,11 +155,10 @@ def test_a_port_of_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_run_whose_last_worker_dies_ends(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(f"address: 127.0.0.1:{(port := free_port())}\nwait_s: 4\n")
     given = [pictures(tmp_path / "in", 300), "-o", tmp_path / "out", "--cluster", tmp_path / "cluster.yaml"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     with scheduler(port), worker(port, tmp_path / "a") as last:
         slices = ("--set", "slices.items=1")
-        running = subprocess.Popen(command(*given, *slices), env=environment, stdout=pipe, stderr=pipe, text=True)
+        running = subprocess.Popen(command(*given, *slices), stdout=pipe, stderr=pipe, text=True)
         while not list((tmp_path / "out").glob("media/*.parquet")):
             assert running.poll() is None, running.communicate()
             time.sleep(0.01)
