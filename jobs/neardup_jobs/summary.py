@@ -90,11 +90,14 @@ def _recall(measured: dict[str, Any]) -> str:
 
 
 def _how_to_look(where: str) -> list[str]:
-    """Shell lines that write a page to look at and show the tables, with the Python of this process."""
+    """Shell lines that write a page to look at and show the tables, with the Python of this process.
+
+    With -P: the folder that they are called in may be one that others have filled.
+    """
     python = Path(sys.executable)
     here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
     code = [
         f"import duckdb; print(duckdb.read_parquet({where + '/groups/*.parquet'!r}).filter('NOT keep'))",
         f"import pandas; print(pandas.read_parquet({where + '/pairs'!r}).sort_values('distance'))",
     ]
-    return [f"{here} -m neardup report {shlex.quote(where)}", *(f'{here} -c "{line}"' for line in code)]
+    return [f"{here} -P -m neardup report {shlex.quote(where)}", *(f'{here} -P -c "{line}"' for line in code)]

@@ -1,6 +1,7 @@
 """No file of the working folder is run: it may be a corpus that others have filled."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def folder(photos: Path, tmp_path: Path) -> Iterator[Path]:
         (photos / f"{name}.py").write_text(
             f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\nraise SystemExit(3)\n"
         )
+    shutil.copy(PHOTOS[0], photos / "copy.jpg")  # a group, so that the run says how to look at it
     yield photos
     assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
 
@@ -32,7 +34,11 @@ def check_run(command: tuple[str, ...], folder: Path, output: Path, cluster: str
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(line, capture_output=True, text=True, timeout=200, cwd=folder, env=plain)
     assert done.returncode == 0, done.stderr
-    assert len(rows(output, "media")) == len(PHOTOS)
+    assert len(rows(output, "media")) == len(PHOTOS) + 1
+    shown = [line for line in done.stdout.splitlines() if Path(sys.executable).name in line]
+    assert len(shown) == 3
+    for line in shown:
+        subprocess.run(line, shell=True, check=True, stdout=subprocess.DEVNULL, timeout=200, cwd=folder, env=plain)
 
 
 @pytest.mark.parametrize("command", [SCRIPT, (sys.executable, "-P", "-m", "neardup")], ids=["script", "module"])
