@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,11 +43,3 @@ def worker(port: int, scratch: Path, threads: int = 1, **where: Any) -> Any:
     command = [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--host", "127.0.0.1"]
     command += ["--nworkers", "1", "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(scratch)]
     return process(*command, **where)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 from PIL import Image
 
 from conftest import PHOTOS, all_rows
-from dask_processes import free_port, scheduler, worker
+from dask_processes import scheduler, worker
 from neardup.config import BenchmarkJob, DedupJob, EnrichJob, MatchJob
 from neardup.hashers import PDQHash
 from neardup.stages import hashing
@@ -22,6 +22,7 @@ from neardup_jobs.benchmark import run_benchmark
 from neardup_jobs.dedup import run_dedup
 from neardup_jobs.enrich import run_enrich
 from neardup_jobs.match import run_match
+from stores import free_port
 from video_clips import clip
 
 Rows = dict[str, dict[str, list[str]]]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import PHOTOS, rows
-from dask_processes import free_port, scheduler, worker
+from dask_processes import scheduler, worker
+from stores import free_port
 
 NAMES = {"neardup", "neardup_jobs", "pipeline", "jobs", "numpy", "cv2", "msgpack", "pyarrow", "dask", "distributed"}
 NAMES |= {"random", "types", "signal", "multiprocessing", "pickle", "re", "typing", "email", "csv", "ctypes", "mmap"}

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, rows
-from dask_processes import free_port, process, scheduler, worker
+from dask_processes import process, scheduler, worker
 from neardup.errors import ConfigError, OutputError, RunError
 from neardup.run import cluster, cluster_from_file, host, workers
 from neardup.run.mapping import in_process
 from neardup.run.settings import read
+from stores import free_port
 
 REFUSED: list[tuple[Any, str]] = [
     ("tcp://localhost", "has no valid port"),
