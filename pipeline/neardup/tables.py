@@ -296,7 +296,7 @@ def write_row_groups(root: str, name: str, groups: Sequence[pa.Table]) -> None:
 def read_row_group(root: str, name: str, number: int) -> pa.Table:
     """One row group of a work file."""
     with storage.reading_part(root, name) as file:
-        return pq.ParquetFile(file).read_row_group(number)
+        return pq.ParquetFile(file, pre_buffer=False).read_row_group(number, use_threads=False)
 
 
 def made_by(root: str, name: str) -> dict[str, Any]:
@@ -351,8 +351,11 @@ def _names(file: BinaryIO, name: str) -> list[str]:
 
 
 def _read(file: BinaryIO, name: str, columns: Sequence[str] | None) -> pa.Table:
+    # Here as wherever Arrow reads a file of Python's: on no thread of Arrow's. They free its buffers a moment after the
+    # call, and should Python end just then, all ends in an abort (apache/arrow#34314).
     try:
-        return pq.ParquetFile(file).read(columns=list(columns) if columns is not None else None)
+        names = None if columns is None else list(columns)
+        return pq.ParquetFile(file, pre_buffer=False).read(names, use_threads=False)
     except pa.ArrowInvalid as error:
         raise RunError(f"{name} is damaged ({error}); delete it and run again") from error
 

@@ -159,7 +159,7 @@ def _texts(source: Source, counts: list[int]) -> Iterator[pa.ChunkedArray]:
         with _opened(source, name) as file:
             counts.append(file.num_row_groups)
             for number in range(file.num_row_groups):
-                column = file.read_row_group(number, columns=[source.column])[source.column]
+                column = file.read_row_group(number, columns=[source.column], use_threads=False)[source.column]
                 if pa.types.is_dictionary(column.type):
                     column = column.cast(column.type.value_type)
                 try:
@@ -321,7 +321,7 @@ def _key(root: str, name: str) -> str | None:
 
 def _int96_unit(task: EnrichTask) -> str | None:
     """How to read timestamps of 96 bits without loss: None when there are none, "us" when "ns" would not hold them."""
-    with storage.open_part(task.source, task.name) as opened, pq.ParquetFile(opened) as file:
+    with storage.open_part(task.source, task.name) as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
         leaves = [file.schema.column(number) for number in range(len(file.schema))]
         paths = [leaf.path for leaf in leaves if leaf.physical_type == "INT96"]
     if not paths:
@@ -330,10 +330,10 @@ def _int96_unit(task: EnrichTask) -> str | None:
         return "us"  # within lists and structs, as Spark writes them
     with (
         storage.open_part(task.source, task.name) as opened,
-        pq.ParquetFile(opened, coerce_int96_timestamp_unit="us") as file,
+        pq.ParquetFile(opened, pre_buffer=False, coerce_int96_timestamp_unit="us") as file,
     ):
         for number in range(file.num_row_groups):
-            for column in file.read_row_group(number, columns=paths).columns:
+            for column in file.read_row_group(number, columns=paths, use_threads=False).columns:
                 ends = pc.min_max(column)
                 low, high = ends["min"].as_py(), ends["max"].as_py()
                 if low is not None and not _NS_RANGE[0] < low <= high < _NS_RANGE[1]:
@@ -366,10 +366,10 @@ def _row_groups(file: Any) -> Iterator[pa.Table]:
     for number in range(file.num_row_groups):
         facts = file.metadata.row_group(number)
         if facts.total_byte_size <= _ROW_GROUP_BYTES:
-            yield file.read_row_group(number)
+            yield file.read_row_group(number, use_threads=False)
         else:
             rows = max(1, facts.num_rows * _ROW_GROUP_BYTES // facts.total_byte_size)
-            for batch in file.iter_batches(rows, row_groups=[number]):
+            for batch in file.iter_batches(rows, row_groups=[number], use_threads=False):
                 yield pa.Table.from_batches([batch])
 
 

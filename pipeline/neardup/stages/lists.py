@@ -332,7 +332,7 @@ def _batches(
     if columns:
         try:
             tops = list(dict.fromkeys(_top(file.schema_arrow, column) for column in columns))
-            for batch in file.iter_batches(at_a_time, row_groups=groups, columns=list(columns)):
+            for batch in file.iter_batches(at_a_time, row_groups=groups, columns=list(columns), use_threads=False):
                 yield batch.select(tops) if len(set(batch.schema.names)) == batch.num_columns else batch
         except MediaError:
             raise
